@@ -1,0 +1,97 @@
+"""Rewards for group-relative RL of vision-language models: fair, fast and visible.
+
+Goes in: completions of a policy and their references. Comes out: rewards in which no metric
+drowns the others, because each counts by its rank in a rolling history of recent rollouts
+(Dr. Seg, CVPR 2026, arXiv 2603.00152).
+
+    import rankreward as rr
+
+    scorer = rr.Scorer("dr_seg")
+    batch = scorer.score(completions, references)  # batch.total, .terms, .raw, .ranks, .failures
+    scorer.flush(step)
+
+The names below load on first use, so that importing the package costs next to nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rankreward import metrics
+    from rankreward.errors import (
+        BadReferenceError,
+        CheckpointError,
+        ConfigError,
+        InputError,
+        MissingExtraError,
+        RankRewardError,
+        StateError,
+        StepOrderError,
+    )
+    from rankreward.parsing import Failure, Objects, Response, parse, prompt
+    from rankreward.quantiles import FlushStats, QuantileService
+    from rankreward.recipe import Recipe, recipes
+    from rankreward.rewards import RewardBatch, Scorer
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "BadReferenceError": "errors",
+    "CheckpointError": "errors",
+    "ConfigError": "errors",
+    "Failure": "parsing",
+    "FlushStats": "quantiles",
+    "InputError": "errors",
+    "MissingExtraError": "errors",
+    "Objects": "parsing",
+    "QuantileService": "quantiles",
+    "RankRewardError": "errors",
+    "Recipe": "recipe",
+    "Response": "parsing",
+    "RewardBatch": "rewards",
+    "Scorer": "rewards",
+    "StateError": "errors",
+    "StepOrderError": "errors",
+    "parse": "parsing",
+    "prompt": "parsing",
+    "recipes": "recipe",
+}
+
+__all__ = [  # noqa: RUF022 - in the order of the way through the house
+    "Recipe",
+    "recipes",
+    "prompt",
+    "parse",
+    "Response",
+    "Objects",
+    "Failure",
+    "metrics",
+    "QuantileService",
+    "FlushStats",
+    "Scorer",
+    "RewardBatch",
+    "RankRewardError",
+    "ConfigError",
+    "InputError",
+    "BadReferenceError",
+    "StateError",
+    "StepOrderError",
+    "CheckpointError",
+    "MissingExtraError",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "metrics":
+        return importlib.import_module("rankreward.metrics")
+    if name not in _HOME:
+        raise AttributeError(f"module 'rankreward' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"rankreward.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

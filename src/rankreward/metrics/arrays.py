@@ -1,0 +1,27 @@
+"""Arrays are checked once, where they enter."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from rankreward.errors import InputError
+
+
+def as_rows(name: str, values: ArrayLike, width: int) -> NDArray[np.float64]:
+    """`values` as (N, width) float64; an empty sequence is (0, width).
+
+    Raises:
+        InputError: the shape is another one, or a value is no finite number.
+    """
+    try:
+        rows = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{name}: expected numbers, got {error}") from error
+    if rows.shape == (0,):
+        rows = rows.reshape(0, width)
+    if rows.ndim != 2 or rows.shape[1] != width:
+        raise InputError(f"{name}: expected shape (N, {width}), got {rows.shape}")
+    if not np.isfinite(rows).all():
+        raise InputError(f"{name}: expected finite numbers, got NaN or inf")
+    return rows

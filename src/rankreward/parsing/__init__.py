@@ -1,0 +1,13 @@
+"""From a completion's text to what it says.
+
+Goes in: a text that a policy wrote, which may be anything. Comes out: a `Response`, with what was
+read and what was wrong with the text. Nothing here raises for a bad text, and every step takes
+time linear in its length.
+"""
+
+from rankreward.parsing.answers import Objects
+from rankreward.parsing.failure import Failure
+from rankreward.parsing.prompts import prompt
+from rankreward.parsing.response import Response, parse
+
+__all__ = ["Failure", "Objects", "Response", "parse", "prompt"]

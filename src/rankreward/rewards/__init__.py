@@ -1,0 +1,9 @@
+"""From what an answer says to what it is paid.
+
+Goes in: completions and references. Comes out: a `RewardBatch`: totals, the terms that add up to
+them, raw metrics, ranks and failures. `Scorer` is the door.
+"""
+
+from rankreward.rewards.scorer import RewardBatch, Scorer
+
+__all__ = ["RewardBatch", "Scorer"]

@@ -1,0 +1,47 @@
+"""References: the ground truth that a dataset column holds.
+
+Goes in: a JSON text, or the list it stands for. Comes out: `Objects`. A reference that cannot be
+read is an error, unlike a completion: scoring against nothing would pay noise.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from rankreward.errors import BadReferenceError
+from rankreward.parsing.answers import Objects, parse_grounding_list
+from rankreward.parsing.failure import Failure
+
+_SHAPE = 'a JSON list of {"bbox_2d": [x1, y1, x2, y2], "point_2d": [x, y]}'
+
+
+def read_reference(reference: Any, index: int) -> Objects:
+    """Read one reference.
+
+    Args:
+        reference: a JSON text, or a list of mappings with ``bbox_2d`` and ``point_2d``; an empty
+            list says that there is nothing to find.
+        index: its place in the batch, for the error.
+
+    Raises:
+        BadReferenceError: it cannot be read; the message names the place and the reason.
+    """
+    text = reference if isinstance(reference, str) else _dump(reference, index)
+    read = parse_grounding_list(text, 0, max_objects=len(text))
+    if isinstance(read, Failure):
+        shown = text if len(text) <= 60 else text[:57] + "..."
+        raise BadReferenceError(
+            f"references[{index}]: expected {_SHAPE}, got {shown!r}: {read.message}"
+        )
+    return read
+
+
+def _dump(reference: Any, index: int) -> str:
+    if not isinstance(reference, list | tuple):
+        kind = type(reference).__name__
+        raise BadReferenceError(f"references[{index}]: expected {_SHAPE}, got {kind}")
+    try:
+        return json.dumps(reference, default=lambda array: array.tolist())
+    except (TypeError, ValueError, AttributeError) as error:
+        raise BadReferenceError(f"references[{index}]: expected {_SHAPE}, got {error}") from error

@@ -1,0 +1,174 @@
+"""Metrics against independent answers: pixel counting, brute force, SciPy."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from numpy.typing import NDArray
+
+import rankreward as rr
+from rankreward import metrics
+
+small_boxes = st.lists(
+    st.lists(st.integers(0, 12), min_size=4, max_size=4), min_size=0, max_size=4
+).map(lambda rows: np.array(rows, dtype=np.float64).reshape(-1, 4))
+
+
+def painted(box: NDArray[np.float64], extra: int) -> NDArray[np.bool_]:
+    """The unit pixels that a box covers; the slow twin of its area."""
+    canvas = np.zeros((16, 16), dtype=bool)
+    x1, y1, x2, y2 = box.astype(int)
+    canvas[y1 : max(y2 + extra, y1), x1 : max(x2 + extra, x1)] = True
+    return canvas
+
+
+@given(small_boxes, small_boxes, st.booleans())
+def test_box_iou_counts_pixels(
+    a: NDArray[np.float64], b: NDArray[np.float64], inclusive: bool
+) -> None:
+    """On whole coordinates IoU is a ratio of pixel counts, and inverted boxes have none."""
+    result = rr.metrics.box_iou(a, b, inclusive=inclusive)
+    assert result.shape == (len(a), len(b))
+    for (i, first), (j, second) in itertools.product(enumerate(a), enumerate(b)):
+        p, q = painted(first, int(inclusive)), painted(second, int(inclusive))
+        whole = np.count_nonzero(p | q)
+        expected = np.count_nonzero(p & q) / whole if whole else 0.0
+        assert math.isclose(result[i, j], expected, abs_tol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "inclusive", "expected"),
+    [
+        # reward_systems: the inclusive convention on the boxes of the specification
+        ([5, 5, 5, 5], [5, 5, 5, 5], True, 1.0),
+        ([0, 0, 9, 9], [10, 0, 19, 9], True, 0.0),
+        ([0, 0, 9, 9], [9, 0, 18, 9], True, 10 / 190),
+        ([100, 100, 300, 300], [105, 95, 305, 295], True, 0.9063),
+        ([100, 100, 300, 300], [110, 110, 310, 310], True, 0.8231),
+        ([100, 100, 300, 300], [110, 110, 310, 310], False, 0.8223),
+        ([5, 5, 5, 5], [5, 5, 5, 5], False, 0.0),
+    ],
+)
+def test_box_iou_examples(a: list[float], b: list[float], inclusive: bool, expected: float) -> None:
+    """Worked examples of both conventions."""
+    assert metrics.box_iou([a], [b], inclusive)[0, 0] == pytest.approx(expected, abs=5e-5)
+
+
+@given(arrays(np.float64, (3, 4), elements=st.floats(-1e6, 1e6)))
+def test_box_iou_is_a_share(boxes: NDArray[np.float64]) -> None:
+    """IoU stays in [0, 1], is symmetric, and 1 for a box with area against itself."""
+    iou = metrics.box_iou(boxes, boxes)
+    assert np.all((iou >= 0) & (iou <= 1 + 1e-12))
+    np.testing.assert_allclose(iou, iou.T, rtol=1e-12)
+    sides = boxes[:, 2:] - boxes[:, :2]
+    with_area = np.all(sides > 1e-6, axis=1)
+    np.testing.assert_allclose(np.diag(iou)[with_area], 1.0)
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        ([1, 2, 3, 4], r"a: expected shape \(N, 4\), got \(4,\)"),
+        ([[1, 2, 3]], r"a: expected shape \(N, 4\), got \(1, 3\)"),
+        ([[1, 2, 3, math.nan]], "a: expected finite numbers"),
+        ([["a", "b", "c", "d"]], "a: expected numbers"),
+    ],
+)
+def test_box_iou_refuses_other_shapes(bad: object, message: str) -> None:
+    """A wrong array is named with what was expected and what came."""
+    with pytest.raises(rr.InputError, match=message):
+        metrics.box_iou(bad, [[0, 0, 1, 1]])  # type: ignore[arg-type]
+
+
+@given(arrays(np.float64, (3, 2), elements=st.floats(-1e6, 1e6)))
+def test_point_distance_is_euclidean(points: NDArray[np.float64]) -> None:
+    """Every distance is that of math.dist."""
+    result = metrics.point_distance(points, points[:2])
+    for i, j in itertools.product(range(3), range(2)):
+        assert result[i, j] == pytest.approx(math.dist(points[i], points[j]))
+
+
+@given(st.floats(0, 1e6), st.floats(0, 1e3), st.floats(1e-3, 1e3))
+def test_point_ramp(distance: float, near: float, width: float) -> None:
+    """The ramp is 1 before `near`, 0 after `far`, linear between, and never rises."""
+    far = near + width
+    value = float(metrics.point_ramp(distance, near, far))
+    if distance <= near:
+        assert value == 1.0
+    elif distance >= far:
+        assert value == 0.0
+    else:
+        assert value == pytest.approx((far - distance) / (far - near))
+    assert float(metrics.point_ramp(distance + 1, near, far)) <= value
+
+
+def test_point_ramp_refuses_an_empty_ramp() -> None:
+    """`far` has to lie beyond `near`."""
+    with pytest.raises(rr.InputError, match=r"far: expected more than near \(30\), got 30"):
+        metrics.point_ramp(1.0, 30, 30)
+
+
+@given(st.integers(0, 50), st.integers(0, 50))
+def test_count_ratio(m: int, n: int) -> None:
+    """The smaller count over the larger; two empty sides agree."""
+    expected = 1.0 if m == n == 0 else min(m, n) / max(m, n)
+    assert float(metrics.count_ratio(m, n)) == expected
+
+
+costs = st.tuples(st.integers(0, 4), st.integers(0, 4)).flatmap(
+    lambda shape: arrays(np.float64, shape, elements=st.sampled_from([0.0, 0.25, 0.5, 1.0]))
+)
+
+
+@given(costs)
+def test_match_is_the_cheapest(cost: NDArray[np.float64]) -> None:
+    """No other one-to-one pairing costs less; brute force over all of them."""
+    rows, columns = metrics.match(cost)
+    count = min(cost.shape)
+    assert len(rows) == len(columns) == count == len(set(rows)) == len(set(columns))
+    wide = cost if cost.shape[0] <= cost.shape[1] else cost.T
+    best = min(
+        (
+            math.fsum(wide[i, j] for i, j in enumerate(chosen))
+            for chosen in itertools.permutations(range(wide.shape[1]), count)
+        ),
+        default=0.0,
+    )
+    assert cost[rows, columns].sum() == pytest.approx(best)
+
+
+def test_match_refuses_nan() -> None:
+    """An undefined cost is an error, not a pairing."""
+    with pytest.raises(rr.InputError, match="cost: expected a finite"):
+        metrics.match([[math.nan]])
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", 0),
+        ("...", 0),
+        ("Hm. A cat. A cat. A cat.", 2),
+        ("A cat. A dog.", 0),
+        ("A  CAT! a cat? A cat.", 2),
+        ("猫。犬。猫。", 1),
+        ("at 12.5 and 12.5 pixels", 0),
+        ("one\ntwo\none", 0),
+    ],
+)
+def test_repeated_sentences(text: str, expected: int) -> None:
+    """Case, blanks and marks do not tell sentences apart; decimals do not end them."""
+    assert metrics.repeated_sentences(text) == expected
+
+
+@given(st.lists(st.sampled_from(["a", "b", "c d"]), max_size=12))
+def test_repeated_sentences_counts_duplicates(sentences: list[str]) -> None:
+    """The count is the number of sentences less the number of distinct ones."""
+    text = ". ".join(sentences) + "."
+    assert metrics.repeated_sentences(text) == len(sentences) - len(set(sentences))

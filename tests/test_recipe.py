@@ -1,0 +1,155 @@
+"""Recipes load from four sources, and what is wrong with one is said in one line."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+import rankreward as rr
+
+
+def plain() -> dict[str, Any]:
+    text = (resources.files("rankreward") / "recipes" / "dr_seg.yaml").read_text()
+    data: dict[str, Any] = yaml.safe_load(text)
+    return data
+
+
+def test_four_sources_give_one_recipe(tmp_path: Path) -> None:
+    """A name, a path, a mapping and a recipe load to the same thing."""
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump(plain()))
+    recipe = rr.Recipe.load("dr_seg")
+    assert recipe == rr.Recipe.load(path) == rr.Recipe.load(str(path)) == rr.Recipe.load(plain())
+    assert rr.Recipe.load(recipe) is recipe
+
+
+def test_dr_seg_is_the_papers_reward() -> None:
+    """Five points: four format terms of one each, and one for the mean of three ranks."""
+    recipe = rr.Recipe.load("dr_seg")
+    assert [term.weight for term in recipe.terms.values()] == [1, 1, 1, 1]
+    assert (recipe.accuracy.weight, list(recipe.accuracy.metrics)) == (1, ["iou", "count", "point"])
+    normalizer = recipe.accuracy.normalizer
+    assert (normalizer.window, normalizer.warm_start, normalizer.ties) == (2048, 128, "weak")
+    frame = recipe.response.frame
+    assert (frame.width, frame.height) == (840, 840)
+
+
+def test_every_shipped_recipe_loads() -> None:
+    """Every name of `recipes()` loads, and carries its own name."""
+    assert [rr.Recipe.load(name).name for name in rr.recipes()] == list(rr.recipes())
+
+
+def set_at(*path: str, value: Any) -> Callable[[dict[str, Any]], None]:
+    def change(data: dict[str, Any]) -> None:
+        for key in path[:-1]:
+            data = data[key]
+        data[path[-1]] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (set_at("nmae", value="x"), "unknown key 'nmae': did you mean 'name'?"),
+        (
+            set_at("accuracy", "wieght", value=1),
+            "unknown key 'accuracy.wieght': did you mean 'weight'",
+        ),
+        (
+            set_at("accuracy", "normalizer", "windw", value=1),
+            "unknown key 'accuracy.normalizer.windw': did you mean 'window'?",
+        ),
+        (
+            set_at("accuracy", "metrics", "point", "nr", value=1),
+            "unknown key 'accuracy.metrics.point.nr': did you mean 'near'?",
+        ),
+        (
+            set_at("accuracy", "metrics", "point", "far", value=3),
+            "accuracy.metrics.point: far must be above near (30), got 3",
+        ),
+        (
+            set_at("terms", "look", "weight", value="a"),
+            "terms.look.weight: input should be a valid",
+        ),
+        (
+            set_at("accuracy", "normalizer", "warm_start", value=4096),
+            "warm_start must be at most window (2048), got 4096",
+        ),
+        (
+            set_at("accuracy", "weight", value=float("nan")),
+            "accuracy.weight: input should be a finite",
+        ),
+        (
+            set_at("terms", "iou", value={"kind": "keyword", "weight": 1}),
+            "a term and a metric share the name 'iou'",
+        ),
+    ],
+)
+def test_broken_recipe_is_one_line(change: Callable[[dict[str, Any]], None], message: str) -> None:
+    """The error names the key, what was expected and what came."""
+    data = copy.deepcopy(plain())
+    change(data)
+    with pytest.raises(rr.ConfigError) as caught:
+        rr.Recipe.load(data)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_unknown_term_kind_lists_the_known_ones() -> None:
+    """A kind that does not exist is answered with those that do."""
+    data = plain()
+    data["terms"]["look"]["kind"] = "lok"
+    with pytest.raises(rr.ConfigError, match="'think_answer', 'answer_json', 'keyword', 'non_rep"):
+        rr.Recipe.load(data)
+
+
+def test_unknown_name_suggests_the_nearest() -> None:
+    """A misspelt name is answered with the nearest one."""
+    with pytest.raises(rr.ConfigError, match="unknown recipe 'dr_sge': did you mean 'dr_seg'"):
+        rr.Scorer("dr_sge")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: [1", "is not YAML"),
+        ("- 1", "expected a mapping of keys, got list"),
+        ("", "got NoneType"),
+    ],
+)
+def test_file_that_is_no_recipe(tmp_path: Path, text: str, message: str) -> None:
+    """A file that is no YAML mapping is refused in one line with its path."""
+    path = tmp_path / "bad.yaml"
+    path.write_text(text)
+    with pytest.raises(rr.ConfigError, match=message) as caught:
+        rr.Recipe.load(path)
+    assert "bad.yaml" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_file(tmp_path: Path) -> None:
+    """A path that does not exist is named."""
+    with pytest.raises(rr.ConfigError, match="does not exist"):
+        rr.Recipe.load(tmp_path / "none.yaml")
+
+
+def test_resized_scales_distances_with_the_frame() -> None:
+    """Pixel distances keep their share of the frame; all else stays."""
+    old, new = rr.Recipe.load("dr_seg"), rr.Recipe.load("dr_seg").resized(84)
+    point = new.accuracy.metrics["point"].model_dump()
+    assert (point["near"], point["far"]) == (3.0, 20.0)
+    assert new.resized(840) == old
+
+
+@pytest.mark.parametrize("size", [(0, None), (100, 50), (-840, -840)])
+def test_resized_refuses_other_shapes(size: tuple[int, int | None]) -> None:
+    """A size that is not positive or of another aspect ratio is an error."""
+    with pytest.raises(rr.InputError, match="frame: expected"):
+        rr.Recipe.load("dr_seg").resized(*size)
