@@ -1,0 +1,296 @@
+"""Scenes of real handwritten digits: a grounding task that needs no download.
+
+Goes in: a number of scenes, a seed and a split. Comes out: images with a query, and for every
+object that the query asks for its box, an interior point and its mask. The digits are the 1,797
+samples of scikit-learn's bundled set (Alpaydin and Kaynak, UCI 1998), enlarged and placed on
+textured ground; every fifth sample is kept for evaluation and never seen in training.
+
+Needs the extra ``demo`` (scikit-learn, Pillow, and `datasets` for `to_dataset`).
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from rankreward.errors import InputError, require
+from rankreward.parsing.prompts import prompt
+from rankreward.recipe import Recipe
+
+if TYPE_CHECKING:
+    import datasets
+
+Split = Literal["train", "eval"]
+INK = 0.35  # a pixel belongs to a digit if its stroke is at least this strong, of 1
+MAX_TRIES = 60  # placements tried before a scene is begun again
+
+
+@dataclass(frozen=True, eq=False)
+class Digit:
+    """One digit in a scene.
+
+    Attributes:
+        label: which digit, 0 to 9.
+        box: (4,) int64, xyxy in pixels, the right and lower edges exclusive.
+        point: (2,) int64, xy in pixels, the most interior pixel of the stroke.
+        mask: (H, W) bool, the pixels of the stroke.
+    """
+
+    label: int
+    box: NDArray[np.int64]
+    point: NDArray[np.int64]
+    mask: NDArray[np.bool_]
+
+    @property
+    def area(self) -> int:
+        """Area of the box in square pixels; what "largest" and "smallest" mean in a query."""
+        return int((self.box[2] - self.box[0]) * (self.box[3] - self.box[1]))
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """An image, a query about it, and what the query asks for.
+
+    Attributes:
+        image: (H, W, 3) uint8, RGB.
+        query: what to find, such as ``"all 7s"`` or ``"the leftmost digit"``.
+        digits: every digit in the image, from left to right.
+        targets: those that the query asks for, from left to right; empty for a no-target query.
+    """
+
+    image: NDArray[np.uint8]
+    query: str
+    digits: tuple[Digit, ...]
+    targets: tuple[Digit, ...]
+
+    @property
+    def reference(self) -> str:
+        """The targets as the JSON text that `rankreward.Scorer` takes as a reference."""
+        return json.dumps(
+            [{"bbox_2d": t.box.tolist(), "point_2d": t.point.tolist()} for t in self.targets]
+        )
+
+    @property
+    def mask(self) -> NDArray[np.bool_]:
+        """(H, W) bool, the union of the targets' masks."""
+        union = np.zeros(self.image.shape[:2], dtype=bool)
+        for target in self.targets:
+            union |= target.mask
+        return union
+
+
+def scenes(
+    count: int,
+    *,
+    seed: int,
+    split: Split = "train",
+    size: int = 84,
+    max_digits: int = 2,
+) -> Iterator[Scene]:
+    """Compose scenes, the same ones for the same arguments.
+
+    Args:
+        count: how many scenes.
+        seed: seed of the composition; scene i depends on (seed, i) only, so that a longer
+            sequence begins with the shorter one.
+        split: ``"train"`` uses four fifths of the handwritten samples, ``"eval"`` the others.
+        size: side of the square image in pixels, at least 56.
+        max_digits: 1 to this many digits a scene, at most 4.
+
+    Yields:
+        One `Scene` at a time.
+
+    Raises:
+        InputError: an argument is out of its range.
+        MissingExtraError: scikit-learn or Pillow is not installed.
+
+    Example:
+        >>> scene = next(scenes(1, seed=0))
+        >>> scene.image.shape, 1 <= len(scene.digits) <= 2
+        ((84, 84, 3), True)
+    """
+    if count < 0 or size < 56 or not 1 <= max_digits <= 4:
+        raise InputError(
+            "scenes: expected count >= 0, size >= 56 and max_digits in 1..4, "
+            f"got count={count}, size={size}, max_digits={max_digits}"
+        )
+    if split not in ("train", "eval"):
+        raise InputError(f"split: expected 'train' or 'eval', got {split!r}")
+    held_out = split == "eval"
+    for index in range(count):
+        yield _compose(np.random.default_rng((seed, index, held_out)), split, size, max_digits)
+
+
+def to_dataset(items: Sequence[Scene], recipe: Recipe) -> datasets.Dataset:
+    """The scenes as rows for a trainer.
+
+    Args:
+        items: the scenes.
+        recipe: the recipe that will score the answers; it writes the prompt, and its frame has
+            to be the size of the images.
+
+    Returns:
+        A `datasets.Dataset` with the columns ``prompt`` (one user turn), ``image`` and
+        ``solution`` (the reference, JSON).
+
+    Raises:
+        InputError: an image is not of the recipe's frame.
+        MissingExtraError: `datasets` or Pillow is not installed.
+    """
+    library = require("datasets", extra="demo")
+    pil = require("PIL.Image", extra="demo")
+    rows = []
+    for scene in items:
+        frame, (height, width) = recipe.response.frame, scene.image.shape[:2]
+        if (width, height) != (frame.width, frame.height):
+            raise InputError(
+                f"image: expected the recipe's frame of {frame.width} x {frame.height}, "
+                f"got {width} x {height}; Recipe.resized({width}) makes a recipe that fits"
+            )
+        turn = {"role": "user", "content": prompt(recipe, scene.query)}
+        image = pil.fromarray(scene.image)
+        rows.append({"prompt": [turn], "image": image, "solution": scene.reference})
+    dataset: datasets.Dataset = library.Dataset.from_list(rows)
+    return dataset
+
+
+@functools.cache
+def _samples(split: Split) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """The handwritten samples of one split: images (n, 8, 8) in [0, 1] and labels (n,)."""
+    data = require("sklearn.datasets", extra="demo").load_digits()
+    held_out = np.arange(len(data.target)) % 5 == 0
+    chosen = held_out if split == "eval" else ~held_out
+    return data.images[chosen] / 16.0, data.target[chosen].astype(np.int64)
+
+
+def _compose(rng: np.random.Generator, split: Split, size: int, max_digits: int) -> Scene:
+    count = int(rng.integers(1, max_digits + 1))
+    image = _ground(rng, size)
+    # More digits need smaller ones, or they would not fit side by side.
+    smallest, largest = (size // 4, size // 2) if count <= 2 else (size // 5, size // 3)
+    placed: list[Digit] = []
+    tiles: list[tuple[int, int, int]] = []
+    while len(placed) < count:
+        tile = _free_tile(rng, tiles, size, smallest, largest)
+        if tile is None:
+            return _compose(rng, split, size, max_digits)
+        tiles.append(tile)
+        placed.append(_draw(rng, image, tile, split))
+    placed.sort(key=lambda digit: (digit.box[0], digit.box[1]))
+    query, targets = _ask(rng, placed)
+    pixels = (image.clip(0.0, 1.0) * 255).astype(np.uint8)
+    return Scene(pixels, query, tuple(placed), tuple(targets))
+
+
+def _ground(rng: np.random.Generator, size: int) -> NDArray[np.float64]:
+    """A dark, tinted texture: coarse blotches under fine grain, (size, size, 3) in [0, 1]."""
+    blotches = ndimage.zoom(rng.uniform(-1.0, 1.0, (5, 5)), size / 5, order=1, mode="nearest")
+    grain = rng.normal(0.0, 0.02, (size, size))
+    tint = rng.uniform(0.5, 1.0, 3)
+    level = rng.uniform(0.08, 0.2) + 0.06 * blotches[:size, :size] + grain
+    ground: NDArray[np.float64] = level[:, :, None] * tint
+    return ground
+
+
+def _free_tile(
+    rng: np.random.Generator,
+    tiles: list[tuple[int, int, int]],
+    size: int,
+    smallest: int,
+    largest: int,
+) -> tuple[int, int, int] | None:
+    """A square (x, y, side) that touches none of `tiles`, or None if none was found."""
+    for _ in range(MAX_TRIES):
+        side = int(rng.integers(smallest, largest + 1))
+        x, y = (int(v) for v in rng.integers(0, size - side + 1, 2))
+        if all(
+            x + side <= tx or tx + ts <= x or y + side <= ty or ty + ts <= y for tx, ty, ts in tiles
+        ):
+            return x, y, side
+    return None
+
+
+def _draw(
+    rng: np.random.Generator,
+    image: NDArray[np.float64],
+    tile: tuple[int, int, int],
+    split: Split,
+) -> Digit:
+    """Paint one handwritten sample into the tile and say where its stroke is."""
+    samples, labels = _samples(split)
+    pick = int(rng.integers(len(samples)))
+    x, y, side = tile
+    pil = require("PIL.Image", extra="demo")
+    small = pil.fromarray((samples[pick] * 255).astype(np.uint8))
+    stroke = np.asarray(small.resize((side, side), pil.Resampling.BICUBIC)) / 255.0
+    ink = rng.uniform(0.7, 1.0) * rng.uniform(0.8, 1.0, 3)
+    patch = image[y : y + side, x : x + side]
+    patch += stroke[:, :, None] * (ink - patch)
+    mask = np.zeros(image.shape[:2], dtype=bool)
+    mask[y : y + side, x : x + side] = stroke >= INK
+    rows, columns = np.nonzero(mask)
+    box = np.array([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1])
+    # The frame of one pixel lets the distance transform treat the image's border as outside.
+    depth = ndimage.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1]
+    row, column = np.unravel_index(int(depth.argmax()), depth.shape)
+    return Digit(int(labels[pick]), box, np.array([column, row]), mask)
+
+
+def _ask(rng: np.random.Generator, digits: list[Digit]) -> tuple[str, list[Digit]]:
+    """Choose a query that has an answer in the scene, or now and then one that has none."""
+    kind = rng.choice(["all", "extreme", "place", "compare"], p=[0.5, 0.15, 0.15, 0.2])
+    if kind == "all":
+        return _ask_all(rng, digits)
+    if kind == "extreme":
+        return _ask_extreme(rng, digits)
+    if kind == "place":
+        return _ask_place(rng, digits)
+    return _ask_compare(rng, digits)
+
+
+def _ask_all(rng: np.random.Generator, digits: list[Digit]) -> tuple[str, list[Digit]]:
+    present = {digit.label for digit in digits}
+    if rng.random() < 0.2:  # a no-target query
+        label = int(rng.choice(sorted(set(range(10)) - present)))
+    else:
+        label = int(rng.choice(sorted(present)))
+    return f"all {label}s", [digit for digit in digits if digit.label == label]
+
+
+def _ask_extreme(rng: np.random.Generator, digits: list[Digit]) -> tuple[str, list[Digit]]:
+    word, best = _one_of(rng, ("largest", max), ("smallest", min))
+    label = int(rng.choice(sorted({digit.label for digit in digits})))
+    same = [digit for digit in digits if digit.label == label]
+    return f"the {word} {label}", [best(same, key=lambda digit: digit.area)]
+
+
+def _ask_place(rng: np.random.Generator, digits: list[Digit]) -> tuple[str, list[Digit]]:
+    word, best, side = [
+        ("leftmost", min, 0),
+        ("topmost", min, 1),
+        ("rightmost", max, 2),
+        ("lowest", max, 3),
+    ][int(rng.integers(4))]
+    return f"the {word} digit", [best(digits, key=lambda digit: digit.box[side])]
+
+
+def _ask_compare(rng: np.random.Generator, digits: list[Digit]) -> tuple[str, list[Digit]]:
+    threshold = int(rng.integers(1, 9))
+    if rng.random() < 0.5:
+        found = [digit for digit in digits if digit.label > threshold]
+        return f"every digit greater than {threshold}", found
+    found = [digit for digit in digits if digit.label < threshold]
+    return f"every digit less than {threshold}", found
+
+
+def _one_of(
+    rng: np.random.Generator, *choices: tuple[str, Callable[..., Any]]
+) -> tuple[str, Callable[..., Any]]:
+    return choices[int(rng.integers(len(choices)))]

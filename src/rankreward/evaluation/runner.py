@@ -1,0 +1,180 @@
+"""Evaluate completions, and compare two evaluations of the same samples.
+
+Goes in: completions, references, images and masks of n samples. Comes out: an `Evaluation` with
+one value a sample, its summary, and paired differences with bootstrap intervals.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rankreward.errors import InputError
+from rankreward.evaluation.protocols import cumulative_iou, mask_overlap, mean_image_iou
+from rankreward.evaluation.segmenters import Segmenter
+from rankreward.metrics import box_iou, match
+from rankreward.parsing import Objects, Response, parse
+from rankreward.recipe import Recipe
+from rankreward.rewards.references import read_reference
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """Per-sample results of n samples.
+
+    Attributes:
+        parsable: (n,) bool, whether the format is right and the answer could be read.
+        box_iou: (n,) float64 in [0, 1], the IoU of matched boxes summed and divided by the larger
+            of the two counts, so that a missed and a surplus box both cost; NaN where the
+            reference is empty.
+        count_correct: (n,) bool, whether as many objects were given as there are.
+        intersection: (n,) float64, pixels, of the union of predicted masks with the reference's.
+        union: (n,) float64, pixels.
+    """
+
+    parsable: NDArray[np.bool_]
+    box_iou: NDArray[np.float64]
+    count_correct: NDArray[np.bool_]
+    intersection: NDArray[np.float64]
+    union: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.parsable)
+
+    def summary(self) -> dict[str, float]:
+        """The measures over all samples, by name; see `MEASURES`."""
+        return {name: measure(self) for name, measure in MEASURES.items()}
+
+    def take(self, index: NDArray[np.intp]) -> Evaluation:
+        """The samples at `index`, repeated as it repeats them."""
+        return Evaluation(*(getattr(self, field.name)[index] for field in fields(self)))
+
+
+# gIoU and cIoU stand here for mean-per-image and cumulative mask IoU.
+MEASURES: dict[str, Callable[[Evaluation], float]] = {
+    "parsable answers": lambda e: float(e.parsable.mean()),
+    "mean box IoU": lambda e: float(np.nanmean(e.box_iou)),
+    "count accuracy": lambda e: float(e.count_correct.mean()),
+    "gIoU": lambda e: mean_image_iou(e.intersection, e.union, empty="one"),
+    "cIoU": lambda e: cumulative_iou(e.intersection, e.union),
+}
+
+
+def evaluate(
+    completions: Sequence[str],
+    references: Sequence[Any],
+    images: Sequence[NDArray[np.uint8]],
+    masks: Sequence[NDArray[np.bool_]],
+    *,
+    recipe: Recipe,
+    segmenter: Segmenter,
+    progress: Callable[[Iterable[int]], Iterable[int]] = iter,
+) -> Evaluation:
+    """Evaluate n completions.
+
+    Args:
+        completions: n texts of the policy; one that cannot be read finds nothing.
+        references: n references, as `rankreward.Scorer` takes them.
+        images: n images, (H, W, 3) uint8.
+        masks: n reference masks, (H, W) bool, of the images' sizes.
+        recipe: says in which frame the answers are; boxes are scaled from it to each image.
+        segmenter: makes the predicted masks.
+        progress: wraps the loop over samples, as `tqdm.tqdm` does.
+
+    Returns:
+        One result a sample, in order.
+
+    Raises:
+        InputError: the lengths differ.
+        BadReferenceError: a reference cannot be read.
+    """
+    lengths = {len(completions), len(references), len(images), len(masks)}
+    if len(lengths) != 1 or lengths == {0}:
+        raise InputError(
+            "evaluate: expected as many completions, references, images and masks, at least one, "
+            f"got {len(completions)}, {len(references)}, {len(images)} and {len(masks)}"
+        )
+    rows = []
+    for index in progress(range(len(completions))):
+        expected = recipe.response
+        response = parse(
+            completions[index],
+            expected.schema_,
+            keyword=expected.keyword,
+            max_objects=expected.max_objects,
+        )
+        target = read_reference(references[index], index)
+        predicted = _predicted_mask(response, images[index], recipe, segmenter)
+        rows.append((*_boxes(response, target), *mask_overlap(predicted, masks[index])))
+    parsable, iou, correct, intersection, union = map(np.asarray, zip(*rows, strict=True))
+    return Evaluation(
+        parsable, iou, correct, intersection.astype(np.float64), union.astype(np.float64)
+    )
+
+
+def compare(
+    before: Evaluation, after: Evaluation, *, resamples: int = 2000, seed: int = 0
+) -> dict[str, tuple[float, float, float]]:
+    """Differences between two evaluations of the same samples, with 95% intervals.
+
+    The interval is the percentile bootstrap over samples, drawn in pairs.
+
+    Args:
+        before: the first evaluation.
+        after: the second one, of the same samples in the same order.
+        resamples: how many bootstrap samples.
+        seed: seed of their drawing.
+
+    Returns:
+        Measure to (difference, lower end, upper end).
+
+    Raises:
+        InputError: the evaluations differ in length.
+    """
+    if len(before) != len(after):
+        raise InputError(
+            f"compare: expected two evaluations of the same samples, got {len(before)} and "
+            f"{len(after)} samples"
+        )
+    draws = np.random.default_rng(seed).integers(0, len(before), (resamples, len(before)))
+    pairs = [(before.take(index), after.take(index)) for index in draws]
+    result = {}
+    for name, measure in MEASURES.items():
+        spread = [measure(second) - measure(first) for first, second in pairs]
+        low, high = np.nanpercentile(spread, [2.5, 97.5])
+        result[name] = (measure(after) - measure(before), float(low), float(high))
+    return result
+
+
+def _boxes(response: Response, target: Objects) -> tuple[bool, float, bool]:
+    """Parsable, box IoU and whether the count is right, for one sample."""
+    found = response.answer
+    parsable = response.failure is None
+    correct = found is not None and len(found) == len(target)
+    if len(target) == 0:
+        return parsable, float("nan"), correct
+    if found is None or len(found) == 0:
+        return parsable, 0.0, correct
+    overlap = box_iou(found.boxes, target.boxes)
+    rows, columns = match(-overlap)
+    return parsable, float(overlap[rows, columns].sum() / max(overlap.shape)), correct
+
+
+def _predicted_mask(
+    response: Response, image: NDArray[np.uint8], recipe: Recipe, segmenter: Segmenter
+) -> NDArray[np.bool_]:
+    """(H, W) bool, the union of the masks of all predicted objects."""
+    height, width = image.shape[:2]
+    found = response.answer
+    if found is None or len(found) == 0:
+        return np.zeros((height, width), dtype=bool)
+    frame = recipe.response.frame
+    scale = np.array([width / frame.width, height / frame.height])
+    masks = segmenter.segment(
+        image, found.boxes * np.tile(scale, 2), (found.points * scale)[:, None]
+    )
+    return np.asarray(masks.any(axis=0))
