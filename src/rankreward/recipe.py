@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -269,47 +269,49 @@ def _validate(data: Any, *, where: str) -> Recipe:
         raise ConfigError(f"{where}: {_explain(error, data)}") from None
 
 
-def _explain(error: ValidationError, data: Any) -> str:
+def _explain(error: ValidationError, data: Mapping[str, Any]) -> str:
     """One line for the first thing that is wrong, with the nearest valid key where one is near."""
     first = error.errors(include_url=False)[0]
-    path = [str(part) for part in first["loc"] if not _is_union_tag(part, first["loc"], data)]
+    path, parent = _locate(first["loc"], data)
     name = ".".join(path) or "the recipe"
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    if first["type"] == "missing":
+        return f"key {name!r} is missing{more}"
     if first["type"] == "extra_forbidden":
-        known = _known_keys(data, first["loc"])
+        known = _known_keys(path, parent)
         near = difflib.get_close_matches(path[-1], known, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(known)}"
         return f"unknown key {name!r}: {hint}{more}"
-    if first["type"] == "missing":
-        return f"key {name!r} is missing{more}"
     message = first["msg"].removeprefix("Value error, ")
     got = "" if first["type"] == "value_error" else f", got {first['input']!r}"
     return f"{name}: {message[0].lower()}{message[1:]}{got}{more}"
 
 
-def _is_union_tag(part: str | int, loc: tuple[str | int, ...], data: Any) -> bool:
-    """Pydantic puts the tag of a discriminated union into the path; a reader has no such key."""
-    index = loc.index(part)
-    parent = _walk(data, loc[:index])
-    return isinstance(parent, Mapping) and parent.get("kind") == part and part not in parent
+def _locate(
+    location: tuple[str | int, ...], data: Mapping[str, Any]
+) -> tuple[list[str], Mapping[str, Any]]:
+    """The keys that lead to an error, and the mapping that holds the last of them.
+
+    Pydantic also names the kind of a term or metric on the way, which is no key of the recipe.
+    """
+    path: list[str] = []
+    parent: Any = data
+    value: Any = data
+    for part in location:
+        if isinstance(value, Mapping) and part not in value and value.get("kind") == part:
+            continue
+        path.append(str(part))
+        parent, value = value, value.get(part) if isinstance(value, Mapping) else None
+    return path, parent
 
 
-def _walk(data: Any, loc: tuple[str | int, ...]) -> Any:
-    for part in loc:
-        if isinstance(data, Mapping) and part in data:
-            data = data[part]
-    return data
-
-
-def _known_keys(data: Any, loc: tuple[str | int, ...]) -> list[str]:
-    """The keys that were allowed where an unknown one was found."""
-    model: Any = Recipe
+def _known_keys(path: list[str], parent: Mapping[str, Any]) -> list[str]:
+    """The keys that are allowed beside an unknown one."""
     kinds = (ThinkAnswer, AnswerJson, Keyword, NonRepeat, BoxIoU, CountRatio, PointRamp, Ecdf)
-    parent = _walk(data, loc[:-1])
-    by_kind = {kind.model_fields["kind"].annotation.__args__[0]: kind for kind in kinds}  # type: ignore[union-attr]
-    if isinstance(parent, Mapping) and parent.get("kind") in by_kind:
-        model = by_kind[parent["kind"]]
-    else:
-        sections = {"response": Response, "frame": Frame, "accuracy": Accuracy}
-        model = sections.get(str(loc[-2]), Recipe) if len(loc) > 1 else Recipe
+    models: dict[str, type[BaseModel]] = {
+        get_args(k.model_fields["kind"].annotation)[0]: k for k in kinds
+    }
+    models |= {"response": Response, "frame": Frame, "accuracy": Accuracy}
+    section = path[-2] if len(path) > 1 else ""
+    model = models.get(parent.get("kind", section), Recipe)
     return [field.alias or name for name, field in model.model_fields.items()]

@@ -12,6 +12,7 @@ Needs the extra ``trl``.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,7 +58,7 @@ class RankReward:
         self.reference = reference
         self.__name__ = self.scorer.recipe.name.replace("-", "_")
         self._model: Any = None
-        self._last: tuple[Any, RewardBatch] | None = None
+        self._last: _Scored | None = None
 
     def __call__(self, completions: Sequence[Any], **columns: Any) -> list[float]:
         """Score a batch as TRL calls it.
@@ -75,7 +76,7 @@ class RankReward:
             BadReferenceError: a reference cannot be read.
             StateError: a trainer calls without this object's callback among its callbacks.
         """
-        totals: list[float] = self._score(completions, columns).total.tolist()
+        totals: list[float] = self._score(self.__name__, completions, columns).total.tolist()
         return totals
 
     def terms(self) -> list[Callable[..., list[float]]]:
@@ -92,18 +93,22 @@ class RankReward:
         """The callback that belongs to this object; pass it to the same trainer."""
         return _Callback(self)
 
-    def _score(self, completions: Sequence[Any], columns: Mapping[str, Any]) -> RewardBatch:
-        # TRL hands one list to all its reward functions in turn. Holding on to the list keeps its
-        # identity from being given to another one.
-        if self._last is not None and self._last[0] is completions:
-            return self._last[1]
+    def _score(
+        self, caller: str, completions: Sequence[Any], columns: Mapping[str, Any]
+    ) -> RewardBatch:
+        # TRL hands one list to all its reward functions in turn; each takes its share of the same
+        # batch once. A function that comes back has a new batch, be it in the same list.
+        last = self._last
+        if last is not None and last.completions is completions and caller not in last.served:
+            last.served.add(caller)
+            return last.batch
         batch = self.scorer.score(
             [_text(completion, index) for index, completion in enumerate(completions)],
             self._references(columns),
             record=self._training(columns),
         )
         _log(batch, columns.get("log_metric"), columns.get("log_extra"))
-        self._last = (completions, batch)
+        self._last = _Scored(completions, batch, {caller})
         return batch
 
     def _references(self, columns: Mapping[str, Any]) -> Sequence[Any]:
@@ -129,6 +134,18 @@ class RankReward:
         return True
 
 
+@dataclass
+class _Scored:
+    """The batch last scored, for the reward functions that share it.
+
+    It holds on to the list of completions, so that no other list can get its identity.
+    """
+
+    completions: Sequence[Any]
+    batch: RewardBatch
+    served: set[str]
+
+
 class _Term:
     """One term of a shared `RankReward`, as a reward function of its own."""
 
@@ -137,7 +154,8 @@ class _Term:
         self.__name__ = term
 
     def __call__(self, completions: Sequence[Any], **columns: Any) -> list[float]:
-        values: list[float] = self._owner._score(completions, columns).terms[self.__name__].tolist()
+        batch = self._owner._score(self.__name__, completions, columns)
+        values: list[float] = batch.terms[self.__name__].tolist()
         return values
 
 

@@ -1,0 +1,227 @@
+"""The adapter inside TRL's released trainer: steps, evaluation, logs, terms, resume, errors."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from builders import G1, entry, wrap
+from tiny import BATCH, GROUP, rows, trainer
+from transformers import TrainerCallback
+
+import rankreward as rr
+from policy import RECIPE
+from rankreward.adapters.trl import RankReward
+
+# TRL and PyTorch warn of their own deprecations; what this library does raises all the same.
+pytestmark = pytest.mark.filterwarnings("ignore::Warning:(trl|transformers|torch|accelerate).*")
+
+
+class Flushes(TrainerCallback):
+    """Notes the window's size after each step."""
+
+    def __init__(self, reward: RankReward) -> None:
+        self.reward, self.sizes = reward, []
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.sizes.append((state.global_step, self.reward.scorer.quantiles.size))
+        assert self.reward.scorer.quantiles.pending == 0
+
+
+def test_training_fills_the_window_step_by_step(tmp_path: Path) -> None:
+    """Every step's rollouts enter the window at its end, and the log has every name."""
+    reward = RankReward(RECIPE)
+    seen = Flushes(reward)
+    run = trainer(tmp_path, reward, callbacks=[reward.callback(), seen], log_completions=True)
+    run.train()
+    assert seen.sizes == [(step, 128 + BATCH * step) for step in (1, 2, 3)]
+    entry = next(entry for entry in run.state.log_history if "reward" in entry)
+    metrics = ("iou", "count", "point")
+    formats = ("think_format", "answer_format", "look", "non_repeat")
+    expected = {f"rankreward/{kind}/{name}" for kind in ("raw", "rank") for name in metrics}
+    expected |= {f"rankreward/term/{name}" for name in (*formats, *metrics)}
+    expected |= {"rankreward/failures", "rewards/dr_seg/mean"}
+    assert expected <= entry.keys()
+    shares = [entry[f"rankreward/term/{name}"] for name in (*formats, *metrics)]
+    assert sum(shares) == pytest.approx(entry["reward"], abs=1e-5)
+    table = pd.read_parquet(next(tmp_path.glob("completions/*.parquet")))
+    assert "failure" in table.columns
+    bad = table["dr_seg"] < 4 - 1e-6
+    assert (table.loc[bad, "failure"] != "").all()
+
+
+def test_evaluation_enters_no_window(tmp_path: Path) -> None:
+    """Evaluation batches are scored by the same object and recorded nowhere."""
+    reward = RankReward(RECIPE)
+    run = trainer(
+        tmp_path, reward,
+        eval_dataset=rows(4, split="eval"), eval_strategy="steps", eval_steps=1,
+        per_device_eval_batch_size=BATCH, num_generations_eval=GROUP,
+    )  # fmt: skip
+    run.train()
+    assert reward.scorer.quantiles.size == 128 + 3 * BATCH
+    assert reward.scorer.quantiles.pending == 0
+    evaluated = [entry for entry in run.state.log_history if "eval_reward" in entry]
+    assert len(evaluated) == 3
+    assert "eval_rankreward/raw/iou" in evaluated[0]
+    run.evaluate()
+    assert reward.scorer.quantiles.pending == 0
+
+
+@pytest.mark.parametrize(
+    ("accumulation", "per_generation", "sizes"),
+    [(2, None, [16, 32]), (2, 1, [16, 32]), (1, 2, [16, 16])],
+)
+def test_steps_that_generate_more_or_less_often(
+    tmp_path: Path, accumulation: int, per_generation: int | None, sizes: list[int]
+) -> None:
+    """Each generated rollout enters once, at the end of the step that scored it."""
+    reward = RankReward(RECIPE)
+    seen = Flushes(reward)
+    trainer(
+        tmp_path, reward, callbacks=[reward.callback(), seen], max_steps=2,
+        gradient_accumulation_steps=accumulation, steps_per_generation=per_generation,
+    ).train()  # fmt: skip
+    assert [size - 128 for _, size in seen.sizes] == sizes
+
+
+class Spy:
+    """Counts the batches that a scorer scores."""
+
+    def __init__(self, scorer: rr.Scorer) -> None:
+        self.calls, self._score = 0, scorer.score
+        scorer.score = self  # type: ignore[method-assign, assignment]
+
+    def __call__(self, *args: Any, **kwargs: Any) -> rr.RewardBatch:
+        self.calls += 1
+        return self._score(*args, **kwargs)
+
+
+def test_terms_as_separate_rewards_score_once(tmp_path: Path) -> None:
+    """For GDPO each term is a reward of its own; a batch is still parsed and recorded once."""
+    reward = RankReward(RECIPE)
+    spy = Spy(reward.scorer)
+    run = trainer(
+        tmp_path, reward, funcs=reward.terms(),
+        multi_objective_aggregation="normalize_then_sum", max_steps=2,
+    )  # fmt: skip
+    run.train()
+    assert spy.calls == 2
+    assert reward.scorer.quantiles.size == 128 + 2 * BATCH
+    entry = next(entry for entry in run.state.log_history if "reward" in entry)
+    names = [*RECIPE.terms, *RECIPE.accuracy.metrics]
+    for name in names:
+        assert entry[f"rewards/{name}/mean"] == pytest.approx(
+            entry[f"rankreward/term/{name}"], abs=1e-6
+        )
+
+
+def test_terms_sum_to_the_reward() -> None:
+    """Called by hand, the terms add up to what the object itself pays."""
+    reward = RankReward("dr_seg")
+    completions = [[{"role": "assistant", "content": text}] for text in (wrap(G1), "x", wrap([]))]
+    columns = {"solution": [json.dumps(G1)] * 3}
+    total = reward(completions=completions, prompts=["p"] * 3, **columns)
+    parts = [term(completions=completions, **columns) for term in reward.terms()]
+    assert np.sum(parts, axis=0) == pytest.approx(total)
+    assert [term.__name__ for term in reward.terms()] == list(
+        rr.Scorer("dr_seg").score([""], ["[]"]).terms
+    )
+    assert reward.scorer.quantiles.pending == 3
+
+
+def test_a_list_that_is_used_again_is_scored_again() -> None:
+    """What is shared is one batch among the terms, never yesterday's answer."""
+    reward, completions = RankReward("dr_seg"), [wrap(G1)]
+    iou = next(term for term in reward.terms() if term.__name__ == "iou")
+    for call, good, bad in ((reward, [5.0], [4 + 1 / 3]), (iou, [1 / 3], [0.0])):
+        reward.scorer.quantiles.reset()
+        reward.scorer.quantiles.push([[0.5, 1.0, 0.5]] * 2048)
+        reward.scorer.flush(0)
+        assert call(completions=completions, solution=[json.dumps(G1)]) == pytest.approx(good)
+        far = [entry([700, 700, 800, 800], [750, 750])]
+        assert call(completions=completions, solution=[json.dumps(far)]) == pytest.approx(bad)
+
+
+def test_resumed_run_has_the_window_of_an_unbroken_one(tmp_path: Path) -> None:
+    """The window is kept with the checkpoint and comes back with it."""
+    first = RankReward(RECIPE)
+    trainer(tmp_path, first, max_steps=2, save_strategy="steps", save_steps=2).train()
+    assert (tmp_path / "checkpoint-2" / "rankreward.npz").exists()
+    second = RankReward(RECIPE)
+    seen = Flushes(second)
+    resumed = trainer(tmp_path, second, max_steps=3, callbacks=[second.callback(), seen])
+    resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
+    assert seen.sizes == [(3, 128 + 3 * BATCH)]
+    window = first.scorer.quantiles.rows
+    assert second.scorer.quantiles.rows[: len(window)].tobytes() == window.tobytes()
+
+
+def test_resume_without_the_window_is_an_error(tmp_path: Path) -> None:
+    """A run never goes on with an empty window in silence."""
+    first = RankReward(RECIPE)
+    trainer(tmp_path, first, max_steps=1, save_strategy="steps", save_steps=1).train()
+    saved = tmp_path / "checkpoint-1" / "rankreward.npz"
+    saved.rename(tmp_path / "elsewhere.npz")
+    second = RankReward(RECIPE)
+    run = trainer(tmp_path, second, max_steps=2)
+    with pytest.raises(rr.StateError, match=r"resuming at step 1, expected the window in .*npz"):
+        run.train(resume_from_checkpoint=str(tmp_path / "checkpoint-1"))
+    second.scorer.load(tmp_path / "elsewhere.npz")
+    run.train(resume_from_checkpoint=str(tmp_path / "checkpoint-1"))
+    assert second.scorer.quantiles.step == 2
+
+
+def test_trainer_without_the_callback_is_an_error(tmp_path: Path) -> None:
+    """Without its callback no step would ever end; the first batch says so."""
+    run = trainer(tmp_path, RankReward(RECIPE), callbacks=[])
+    with pytest.raises(rr.StateError, match=r"callbacks=\[reward.callback\(\)\]"):
+        run.train()
+
+
+def test_dataset_without_the_reference_column(tmp_path: Path) -> None:
+    """A missing column is named beside those that are there."""
+    reward = RankReward(RECIPE)
+    run = trainer(tmp_path, reward, train_dataset=rows(8).rename_column("solution", "answer"))
+    with pytest.raises(
+        rr.InputError, match=r"expected a column .solution. .* got the columns answer, image; name"
+    ):
+        run.train()
+
+
+def test_reference_column_by_name(tmp_path: Path) -> None:
+    """Another column may hold the references."""
+    reward = RankReward(RECIPE, reference="answer")
+    run = trainer(
+        tmp_path, reward, train_dataset=rows(8).rename_column("solution", "answer"), max_steps=1
+    )
+    run.train()
+    assert reward.scorer.quantiles.size == 128 + BATCH
+
+
+def test_several_processes_are_refused() -> None:
+    """Windows of their own would make the ranks of two processes incomparable."""
+
+    class Arguments:
+        world_size = 2
+
+    with pytest.raises(rr.StateError, match="expected one process, got 2"):
+        RankReward("dr_seg").callback().on_init_end(Arguments(), None, None, model=None)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("completion", [[], [{"role": "assistant"}], 3, [{"content": 1}]])
+def test_completions_of_another_shape(completion: Any) -> None:
+    """What is neither a text nor a chat message is the trainer's fault, and said."""
+    with pytest.raises(
+        rr.InputError, match=r"completions\[0\]: expected a text or a list with one"
+    ):
+        RankReward("dr_seg")(completions=[completion], solution=["[]"])
+
+
+def test_plain_texts_are_completions_too() -> None:
+    """Data that is not conversational arrives as strings."""
+    assert RankReward("dr_seg")(completions=[wrap(G1)], solution=[json.dumps(G1)]) == [5.0]
