@@ -74,6 +74,40 @@ def test_foreign_file_is_refused(tmp_path: Path) -> None:
         used().load(tmp_path / "other.npz")
 
 
+@pytest.mark.parametrize("header", [b"null", b"{}", b'{"schema": 1, "state": [1]}', b"[" * 10**5])
+def test_damaged_header_is_refused(tmp_path: Path, header: bytes) -> None:
+    """A header that is no header is damage, whatever it makes the reader raise."""
+    array = np.frombuffer(header, dtype=np.uint8)
+    np.savez(tmp_path / "other.npz", header=array, rows=np.zeros((1, 2)))
+    with pytest.raises(rr.CheckpointError, match="damaged or foreign file"):
+        used().load(tmp_path / "other.npz")
+
+
+def test_flipped_bits_are_refused_or_harmless(tmp_path: Path) -> None:
+    """No flipped bit makes another state of the file, or another error of the reading."""
+    service, path = used(), tmp_path / "window.npz"
+    service.save(path)
+    whole = path.read_bytes()
+    for place in range(0, len(whole), 7):
+        damaged = bytearray(whole)
+        damaged[place] ^= 1 << (place % 8)
+        path.write_bytes(damaged)
+        other = rr.QuantileService(("iou", "count"), window=8, warm_start=2)
+        try:
+            other.load(path)
+        except rr.CheckpointError:
+            continue
+        assert same(other.state_dict(), service.state_dict())
+
+
+def test_saved_file_can_be_read_by_others(tmp_path: Path) -> None:
+    """The file has the permissions of any new file."""
+    used().save(tmp_path / "window.npz")
+    (tmp_path / "plain").touch()
+    modes = [(tmp_path / name).stat().st_mode for name in ("window.npz", "plain")]
+    assert modes[0] == modes[1]
+
+
 def test_other_schema_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A state of another schema is named as such."""
     with monkeypatch.context() as patch:
@@ -108,6 +142,8 @@ def test_state_of_another_service_is_refused(arguments: dict[str, Any], message:
     [
         {},
         {"config": None},
+        {"config": {"metrics": np.array(["iou", "count"])}},
+        {"rows": np.zeros((1, 2), dtype=complex)},
         {"rows": np.zeros((3, 5))},
         {"rows": np.full((1, 2), np.inf)},
         {"rows": np.zeros((9, 2))},
@@ -161,3 +197,9 @@ def test_scorer_refuses_another_recipe(tmp_path: Path) -> None:
     other = rr.Scorer(recipe.model_copy(update={"name": "mine"}))
     with pytest.raises(rr.CheckpointError, match="expected one of recipe 'mine', got 'dr_seg'"):
         other.load(tmp_path / "scorer.npz")
+    data = recipe.model_dump(by_alias=True)
+    data["accuracy"]["metrics"]["point"]["far"] = 31.0
+    with pytest.raises(rr.CheckpointError, match="expected one of accuracy"):
+        rr.Scorer(data).load(tmp_path / "scorer.npz")
+    with pytest.raises(rr.CheckpointError, match="expected a mapping, got NoneType"):
+        other.load_state_dict(None)  # type: ignore[arg-type]

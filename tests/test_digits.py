@@ -120,12 +120,20 @@ def test_to_dataset_refuses_another_frame() -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [{"size": 10}, {"max_digits": 0}, {"max_digits": 5}, {"split": "test"}]
+    "arguments",
+    [
+        {"size": 10},
+        {"size": 84.5},
+        {"seed": -1},
+        {"max_digits": 0},
+        {"max_digits": 5},
+        {"split": "test"},
+    ],
 )
 def test_arguments_are_checked(arguments: dict[str, object]) -> None:
     """An argument out of range is an error at once."""
     with pytest.raises(rr.InputError, match="expected"):
-        next(digits.scenes(1, seed=0, **arguments))  # type: ignore[arg-type]
+        next(digits.scenes(1, **{"seed": 0, **arguments}))  # type: ignore[arg-type]
 
 
 def test_larger_scenes() -> None:

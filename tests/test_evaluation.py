@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from builders import entry, wrap
@@ -97,10 +98,6 @@ def test_grabcut_treats_objects_apart() -> None:
     for index in range(2):
         alone = ev.GrabCut().segment(image, boxes[index : index + 1], points[index : index + 1])
         assert np.array_equal(together[index], alone[0])
-        x1, y1, x2, y2 = boxes[index]
-        outside = together[index].copy()
-        outside[y1:y2, x1:x2] = False
-        assert not outside.any()
 
 
 @pytest.mark.parametrize(
@@ -123,6 +120,35 @@ def test_grabcut_at_the_border(box: list[float], empty: bool) -> None:
         assert not mask.any()
 
 
+def test_grabcut_keeps_the_point_and_the_neighbourhood() -> None:
+    """The point's pixel is object whatever its colour, and far from the box nothing is."""
+    image, mask = disc()
+    found = ev.GrabCut().segment(image, [[20, 10, 60, 50]], [[[22, 12]]])[0]
+    assert not mask[12, 22]
+    assert found[12, 22]
+    found[2:58, 12:68] = False
+    assert not found.any()
+
+
+def test_grabcut_forgives_a_box_that_is_a_little_small() -> None:
+    """A box is a hint: with some slack the mask may reach over its edge."""
+    image, mask = disc()
+    box, point = [[28, 18, 52, 42]], [[[40, 30]]]
+    strict = ev.GrabCut(slack=0).segment(image, box, point)[0]
+    assert not strict[:, :28].any()
+    assert iou(ev.GrabCut().segment(image, box, point)[0], mask) > 0.95 > iou(strict, mask)
+
+
+def test_grabcut_is_the_same_after_others_used_the_generator() -> None:
+    """Equal calls give equal masks, whoever drew random numbers between them."""
+    image = np.random.default_rng(0).integers(0, 255, (40, 40, 3)).astype(np.uint8)
+    masks = []
+    for seed in range(4):
+        cv2.setRNGSeed(seed)
+        masks.append(ev.GrabCut().segment(image, [[5, 5, 35, 35]], [[[20, 20]]]))
+    assert all(np.array_equal(masks[0], mask) for mask in masks)
+
+
 def test_grabcut_without_prompts() -> None:
     """No boxes, no masks."""
     image, _ = disc()
@@ -138,6 +164,8 @@ def test_grabcut_without_prompts() -> None:
             (np.zeros((4, 4, 3), np.uint8), [[0, 0, 1, 1]], [[1, 1]]),
             r"points: expected shape \(1, P",
         ),
+        ((np.zeros((4, 4, 3), np.uint8), [], [[[1, 1]]]), r"points: expected shape \(0, P"),
+        ((np.zeros((4, 4, 3), np.uint8), [[0, 0, 1, 1]], [["a"]]), "points: expected numbers"),
     ],
 )
 def test_grabcut_refuses_other_arrays(arguments: tuple[Any, ...], message: str) -> None:
@@ -225,6 +253,49 @@ def test_compare_is_paired() -> None:
     difference, low, high = ev.compare(half, perfect)["parsable answers"]
     assert difference == pytest.approx(0.5)
     assert 0.2 < low < 0.5 < high < 0.8
+
+
+def test_compare_gives_a_95_percent_interval() -> None:
+    """For a mean over many samples the interval is that of the normal distribution."""
+    rng = np.random.default_rng(0)
+    count = 2000
+    right = rng.random((2, count)) < [[0.4], [0.7]]
+    nothing = np.zeros(count)
+    before, after = (
+        ev.Evaluation(parsable, nothing, parsable, nothing, nothing) for parsable in right
+    )
+    difference, low, high = ev.compare(before, after)["parsable answers"]
+    paired = right[1].astype(float) - right[0].astype(float)
+    assert difference == pytest.approx(paired.mean())
+    half = 1.96 * paired.std() / math.sqrt(count)
+    assert high - low == pytest.approx(2 * half, rel=0.08)
+
+
+def test_measures_that_nothing_defines_are_nan() -> None:
+    """Without a single target there is no box IoU, and no warning either."""
+    empty = ev.Evaluation(
+        np.ones(3, bool), np.full(3, np.nan), np.ones(3, bool), np.zeros(3), np.zeros(3)
+    )
+    assert math.isnan(empty.summary()["mean box IoU"])
+    assert all(map(math.isnan, ev.compare(empty, empty)["mean box IoU"]))
+
+
+@pytest.mark.parametrize(
+    "masks", [np.full((1, 84, 84), 0.01), np.zeros((0, 84, 84), bool), np.zeros((1, 5, 5), bool)]
+)
+def test_segmenter_that_breaks_its_protocol(masks: NDArray[Any]) -> None:
+    """Probabilities, or masks of another number or size, are no masks."""
+
+    class Broken:
+        def segment(self, image: Any, boxes: Any, points: Any) -> Any:
+            return masks
+
+    scene = next(scene for scene in SCENES if len(scene.targets) == 1)
+    with pytest.raises(rr.InputError, match=r"segmenter: expected \(1, 84, 84\) bool masks"):
+        ev.evaluate(
+            [wrap(scene.reference)], [scene.reference], [scene.image], [scene.mask],
+            recipe=RECIPE, segmenter=Broken(),
+        )  # fmt: skip
 
 
 def test_compare_needs_the_same_samples() -> None:

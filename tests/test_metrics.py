@@ -160,6 +160,11 @@ def test_match_refuses_nan() -> None:
         ("猫。犬。猫。", 1),
         ("at 12.5 and 12.5 pixels", 0),
         ("one\ntwo\none", 0),
+        ("A cat.A cat.A cat.", 2),
+        ("A cat!A cat!", 1),
+        ('"A cat." (A cat.) **A cat.**', 2),
+        ("<look>A cat.</look> A cat.", 1),
+        ("in 2024. 5 cats. in 2024. 5 cats.", 2),
     ],
 )
 def test_repeated_sentences(text: str, expected: int) -> None:

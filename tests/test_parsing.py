@@ -40,7 +40,11 @@ def test_empty_list_is_an_answer() -> None:
         ("", "missing_tag", False),
         ("a cat", "missing_tag", False),
         (f"<answer>{GOOD}</answer>", "missing_tag", True),
-        (f"<answer>{GOOD}</answer><think>a</think>", "missing_tag", True),
+        (f"<answer>{GOOD}</answer><think>a</think>", "missing_tag", False),
+        (f"draft <answer>{GOOD}</answer></think>", "missing_tag", False),
+        (f"a</think><answer>{GOOD}</answer>", "missing_tag", True),
+        (f"<think>a</answer></think><answer>{GOOD}</answer>", "nested_tag", True),
+        (" " + wrap("oops"), "bad_json", False),
         (f"<THINK>a</THINK><answer>{GOOD}</answer>", "missing_tag", True),
         ("<think>a</think>", "missing_tag", False),
         (f"<think>a<answer>{GOOD}</answer>", "unclosed_tag", False),
@@ -96,6 +100,20 @@ def test_draft_in_the_reasoning_is_not_the_answer() -> None:
     answer = rr.parse(draft + "<answer>[]</answer>").answer
     assert answer is not None
     assert len(answer) == 0
+
+
+def test_numbers_up_to_a_million_are_coordinates() -> None:
+    """The limit itself is inside."""
+    text = '[{"bbox_2d": [0, 0, 1e6, -1e6], "point_2d": [1000000, 0]}]'
+    assert rr.parse(wrap(text)).failure is None
+    failure = rr.parse(wrap(text.replace("1000000", "1000001"))).failure
+    assert failure is not None
+    assert failure.code == "bad_number"
+
+
+def test_innermost_look_counts() -> None:
+    """A look that is opened twice is the inner one."""
+    assert rr.parse(wrap("[]", think="<look>a<look>b</look></look><look>c")).looks == ("b",)
 
 
 def test_position_points_at_the_fault() -> None:

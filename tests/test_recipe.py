@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
+from pydantic import ValidationError
 
 import rankreward as rr
 
@@ -110,6 +111,49 @@ def test_unknown_term_kind_lists_the_known_ones() -> None:
         rr.Recipe.load(data)
 
 
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (("accuracy", "normalizer", "window"), True),
+        (("accuracy", "normalizer", "window"), 2048.0),
+        (("terms", "look", "weight"), True),
+        (("accuracy", "failure"), 5),
+        (("accuracy", "failure"), -1),
+        (("accuracy", "weight"), -1),
+        (("response", "keyword"), "think"),
+        (("response", "keyword"), "a b"),
+        (("response", "max_objects"), 0),
+        (("accuracy", "metrics"), {}),
+        (("kind",), "ecdf"),
+        (("kind",), ["x"]),
+    ],
+)
+def test_values_that_cannot_be_meant(path: tuple[str, ...], value: object) -> None:
+    """A value that would make a reward no one wants is refused in one line."""
+    data = plain()
+    set_at(*path, value=value)(data)
+    with pytest.raises(rr.ConfigError) as caught:
+        rr.Recipe.load(data)
+    assert path[-1] in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_recipe_cannot_be_changed() -> None:
+    """A recipe is frozen, and a resized one shares no part that can change."""
+    recipe = rr.Recipe.load("dr_seg")
+    with pytest.raises(ValidationError):
+        recipe.name = "mine"
+    recipe.resized(84).terms.pop("look")
+    assert "look" in recipe.terms
+
+
+@pytest.mark.parametrize("source", [None, 3, ["dr_seg"]])
+def test_source_of_another_type(source: object) -> None:
+    """Only names, paths, mappings and recipes describe a recipe."""
+    with pytest.raises(rr.ConfigError, match="recipe: expected a name, a path, a mapping or"):
+        rr.Recipe.load(source)  # type: ignore[arg-type]
+
+
 def test_unknown_name_suggests_the_nearest() -> None:
     """A misspelt name is answered with the nearest one."""
     with pytest.raises(rr.ConfigError, match="unknown recipe 'dr_sge': did you mean 'dr_seg'"):
@@ -122,6 +166,10 @@ def test_unknown_name_suggests_the_nearest() -> None:
         ("a: [1", "is not YAML"),
         ("- 1", "expected a mapping of keys, got list"),
         ("", "got NoneType"),
+        ("name: a\nname: b", "the key 'name' stands twice"),
+        ("terms:\n  look: {weight: 1, weight: 7}", "the key 'weight' stands twice"),
+        ("name: 2024-13-45", "is not YAML"),
+        ("[" * 5000, "is not YAML"),
     ],
 )
 def test_file_that_is_no_recipe(tmp_path: Path, text: str, message: str) -> None:
@@ -148,8 +196,8 @@ def test_resized_scales_distances_with_the_frame() -> None:
     assert new.resized(840) == old
 
 
-@pytest.mark.parametrize("size", [(0, None), (100, 50), (-840, -840)])
-def test_resized_refuses_other_shapes(size: tuple[int, int | None]) -> None:
+@pytest.mark.parametrize("size", [(0, None), (100, 50), (-840, -840), (84.5, None), (True, None)])
+def test_resized_refuses_other_shapes(size: Any) -> None:
     """A size that is not positive or of another aspect ratio is an error."""
     with pytest.raises(rr.InputError, match="frame: expected"):
         rr.Recipe.load("dr_seg").resized(*size)

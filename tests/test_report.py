@@ -25,12 +25,13 @@ def ax() -> Iterator[Axes]:
 
 def test_curves_show_values_and_their_running_mean(ax: Axes) -> None:
     """Each key has its raw line and the mean of its last entries; gaps are left out."""
-    log = [{"step": k, "a": float(k), "b": None if k == 2 else 1.0} for k in range(1, 6)]
+    log = [{"step": k, "a": float(k), "b": {2: None, 3: np.nan}.get(k, 1.0)} for k in range(1, 6)]
+    log.append({"a": 7.0})
     report.plot_curves(ax, log, ["a", "b"], smooth=2)
     mean, raw, flat, _ = ax.lines
     assert raw.get_ydata().tolist() == [1, 2, 3, 4, 5]
     assert mean.get_ydata().tolist() == [1, 1.5, 2.5, 3.5, 4.5]
-    assert flat.get_xdata().tolist() == [1, 3, 4, 5]
+    assert flat.get_xdata().tolist() == [1, 4, 5]
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["a", "b"]
 
 
@@ -67,7 +68,7 @@ def test_contact_sheet_draws_every_box() -> None:
 
 def test_nothing_to_draw_is_an_error(ax: Axes) -> None:
     """An empty plot would look like a result."""
-    with pytest.raises(rr.InputError, match="log: expected entries with 'c', got none"):
+    with pytest.raises(rr.InputError, match="log: expected entries with 'step' and 'c', got none"):
         report.plot_curves(ax, [{"step": 1, "a": 1.0}], ["c"])
     with pytest.raises(rr.InputError, match="smooth: expected at least 1"):
         report.plot_curves(ax, [], [], smooth=0)

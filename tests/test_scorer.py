@@ -97,6 +97,12 @@ def test_format_terms(text: str, formats: tuple[float, ...]) -> None:
     assert tuple(terms[name][0] for name in names) == formats
 
 
+def test_only_the_reasoning_can_repeat_itself() -> None:
+    """Where there is a think block, what stands outside it is no reasoning."""
+    text = wrap(G1) + " a. a. a. a. YOUR REASONING"
+    assert rr.Scorer("dr_seg").score([text], [G1]).terms["non_repeat"].tolist() == [1.0]
+
+
 def test_cold_start_is_the_papers() -> None:
     """Against a window of zeros every answer ranks 1, garbage too; the total is 5 at most."""
     batch = rr.Scorer("dr_seg").score([wrap(G1), "garbage"], [G1, G1])
@@ -110,12 +116,22 @@ items = st.lists(
     ),
     max_size=4,
 )
+side = st.tuples(st.integers(0, 800), st.integers(1, 40)).map(lambda s: (s[0], s[0] + s[1]))
+targets = st.lists(
+    st.builds(
+        lambda x, y, point: entry([x[0], y[0], x[1], y[1]], point),
+        side,
+        side,
+        st.tuples(coordinate, coordinate).map(list),
+    ),
+    max_size=4,
+)
 completion = st.one_of(
     items.map(wrap), st.sampled_from(["", "garbage", wrap("oops"), wrap("[NaN]"), "<think>"])
 )
 
 
-@given(st.lists(st.tuples(completion, items), min_size=1, max_size=6))
+@given(st.lists(st.tuples(completion, targets), min_size=1, max_size=6))
 def test_terms_add_up_and_stay_in_range(rows: list[tuple[str, Any]]) -> None:
     """Totals are sums of terms, ranks and metrics are shares, and the reward is 0 to 5."""
     texts, references = zip(*rows, strict=True)
@@ -127,7 +143,7 @@ def test_terms_add_up_and_stay_in_range(rows: list[tuple[str, Any]]) -> None:
         assert np.all((defined >= 0) & (defined <= 1))
 
 
-@given(items, items, st.randoms(use_true_random=False))
+@given(items, targets, st.randoms(use_true_random=False))
 def test_order_of_an_answer_never_matters(answer: Any, reference: Any, random: Any) -> None:
     """Permuting predictions or references changes no bit of the reward."""
     scorer = with_history()
@@ -141,6 +157,36 @@ def test_order_of_an_answer_never_matters(answer: Any, reference: Any, random: A
         assert first.raw[name].tobytes() == second.raw[name].tobytes()
 
 
+def test_order_never_matters_where_pairs_tie() -> None:
+    """Boxes that pair one way and points that pair the other tie, and still order is nothing."""
+    crossed = [
+        entry(G2[0]["bbox_2d"], G2[1]["point_2d"]),
+        entry(G2[1]["bbox_2d"], G2[0]["point_2d"]),
+    ]
+    raws = [
+        rr.Scorer("dr_seg").score([wrap(answer)], [reference]).raw
+        for answer in (crossed, crossed[::-1])
+        for reference in (G2, G2[::-1])
+    ]
+    assert len({(raw["iou"][0], raw["point"][0]) for raw in raws}) == 1
+
+
+def test_reference_may_hold_any_number_of_objects() -> None:
+    """The cap is on answers; a crowd in the data is a crowd."""
+    crowd = [entry([k, 0, k + 5, 9], [k + 2, 4]) for k in range(130)]
+    raw = rr.Scorer("dr_seg").score([wrap(crowd[:65])], [crowd]).raw
+    assert (raw["count"][0], raw["iou"][0]) == (0.5, 1.0)
+
+
+def test_nothing_defined_is_paid_in_full() -> None:
+    """In a recipe without a count, rejecting a no-target sample earns all of the accuracy."""
+    data = rr.Recipe.load("dr_seg").model_dump(by_alias=True)
+    del data["accuracy"]["metrics"]["count"]
+    data["accuracy"]["normalizer"]["ties"] = "mid"
+    total = rr.Scorer(data).score([wrap([]), wrap(G1)], [[], []]).total
+    assert total.tolist() == [5.0, 4.5]
+
+
 @given(items.filter(bool), st.sampled_from(["weak", "strict", "mid"]), st.booleans())
 def test_rejection_beats_a_false_positive(boxes: Any, ties: str, cold: bool) -> None:
     """With nothing to find, `[]` earns more than any box, whatever the history."""
@@ -150,7 +196,7 @@ def test_rejection_beats_a_false_positive(boxes: Any, ties: str, cold: bool) -> 
     assert total[0] > total[1]
 
 
-@given(st.lists(st.tuples(completion, items), min_size=1, max_size=6), st.integers(0, 6))
+@given(st.lists(st.tuples(completion, targets), min_size=1, max_size=6), st.integers(0, 6))
 def test_one_bad_completion_costs_only_itself(rows: list[tuple[str, Any]], place: int) -> None:
     """The other rewards of a batch are bit-identical beside garbage."""
     texts, references = map(list, zip(*rows, strict=True))
@@ -249,9 +295,21 @@ def test_empty_batch() -> None:
             "abc",
             {"references": ["[]"] * 3},
             "InputError",
-            "completions: expected a sequence of str",
+            "completions: expected a sequence, .*got str",
         ),
-        (["a"], {"references": "x"}, "InputError", "references: expected a sequence, got one"),
+        (["a"], {"references": "x"}, "InputError", "references: expected a sequence, .*got str"),
+        (
+            ["a"],
+            {"references": None},
+            "InputError",
+            "references: expected a sequence, .*got NoneType",
+        ),
+        (
+            ["a"],
+            {"references": iter(["[]"])},
+            "InputError",
+            "references: expected a sequence, .*got li",
+        ),
         (
             [None],
             {"references": ["[]"]},
@@ -271,6 +329,19 @@ def test_empty_batch() -> None:
             {"references": [[{"bbox": 1}]]},
             "BadReferenceError",
             "expected 4 numbers in 'bbox_2d",
+        ),
+        (
+            ["a"],
+            {"references": [[entry([300, 300, 100, 100], [1, 1])]]},
+            "BadReferenceError",
+            r"expected boxes x1 < x2, y1 < y2 inside .* of 840 x 840, got \[300.0, 300.0, 100.0, 100",
+        ),
+        (["a"], {"references": [[entry([5, 5, 5, 9], [1, 1])]]}, "BadReferenceError", "x1 < x2"),
+        (
+            ["a"],
+            {"references": [[entry([900, 5, 950, 9], [1, 1])]]},
+            "BadReferenceError",
+            "inside the",
         ),
         (["a"], {"references": [[object()]]}, "BadReferenceError", "has no attribute 'tolist'"),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -176,6 +177,54 @@ def test_resume_without_the_window_is_an_error(tmp_path: Path) -> None:
     assert second.scorer.quantiles.step == 2
 
 
+def test_resume_in_the_same_process_forgets_the_broken_step(tmp_path: Path) -> None:
+    """Rows of a step that was broken off do not enter the window twice."""
+    reward = RankReward(RECIPE)
+    seen = Flushes(reward)
+
+    class Break(TrainerCallback):
+        def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            if state.global_step == 2:
+                raise KeyboardInterrupt
+
+    run = trainer(
+        tmp_path, reward, callbacks=[reward.callback(), seen, Break()],
+        save_strategy="steps", save_steps=1,
+    )  # fmt: skip
+    with pytest.raises(KeyboardInterrupt):
+        run.train()
+    assert reward.scorer.quantiles.pending == BATCH
+    again = trainer(tmp_path, reward, callbacks=[reward.callback(), seen], max_steps=3)
+    again.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
+    assert seen.sizes[-1] == (3, 128 + 3 * BATCH)
+
+
+def test_a_second_run_needs_a_fresh_window(tmp_path: Path) -> None:
+    """A new run on an old window says so before it pays for a single rollout."""
+    reward = RankReward(RECIPE)
+    trainer(tmp_path, reward, max_steps=1).train()
+    second = trainer(tmp_path, reward, max_steps=1)
+    with pytest.raises(rr.StateError, match=r"rows up to step 1: call reward.scorer.quantiles.re"):
+        second.train()
+    reward.scorer.quantiles.reset()
+    second.train()
+    assert reward.scorer.quantiles.size == 128 + BATCH
+
+
+def test_resume_refuses_the_window_of_another_run(tmp_path: Path) -> None:
+    """A checkpoint of one run is not resumed with what another left in the output folder."""
+    for name, lr in (("a", 1e-3), ("b", 1e-2)):
+        reward = RankReward(RECIPE)
+        trainer(
+            tmp_path / name, reward, max_steps=2, save_strategy="steps", save_steps=2,
+            learning_rate=lr,
+        ).train()  # fmt: skip
+    reward = RankReward(RECIPE)
+    run = trainer(tmp_path / "b", reward, max_steps=3)
+    with pytest.raises(rr.StateError, match="got another run's"):
+        run.train(resume_from_checkpoint=str(tmp_path / "a" / "checkpoint-2"))
+
+
 def test_trainer_without_the_callback_is_an_error(tmp_path: Path) -> None:
     """Without its callback no step would ever end; the first batch says so."""
     run = trainer(tmp_path, RankReward(RECIPE), callbacks=[])
@@ -209,17 +258,34 @@ def test_several_processes_are_refused() -> None:
     class Arguments:
         world_size = 2
 
-    with pytest.raises(rr.StateError, match="expected one process, got 2"):
-        RankReward("dr_seg").callback().on_init_end(Arguments(), None, None, model=None)  # type: ignore[arg-type]
+    callback = RankReward("dr_seg").callback()
+    for event in (callback.on_init_end, callback.on_train_begin):
+        with pytest.raises(rr.StateError, match="expected one process, got 2"):
+            event(Arguments(), None, None)
 
 
-@pytest.mark.parametrize("completion", [[], [{"role": "assistant"}], 3, [{"content": 1}]])
+@pytest.mark.parametrize(
+    "completion", [[], [{"role": "assistant"}], 3, [{"content": 1}], [{"content": "a"}] * 2]
+)
 def test_completions_of_another_shape(completion: Any) -> None:
     """What is neither a text nor a chat message is the trainer's fault, and said."""
     with pytest.raises(
         rr.InputError, match=r"completions\[0\]: expected a text or a list with one"
     ):
         RankReward("dr_seg")(completions=[completion], solution=["[]"])
+
+
+def test_reasoning_that_was_taken_out_is_put_back() -> None:
+    """With some chat templates TRL hands over the think block apart from the rest."""
+    reasoning, content = "Two cups. <look>the red one</look>", f"<answer>{json.dumps(G1)}</answer>"
+    message = {"role": "assistant", "reasoning_content": reasoning, "content": content}
+    assert RankReward("dr_seg")(completions=[[message]], solution=[json.dumps(G1)]) == [5.0]
+
+
+def test_a_copy_for_another_process_is_refused() -> None:
+    """A trainer that scores in a child process could never end a step there."""
+    with pytest.raises(rr.StateError, match="cannot go to another process"):
+        pickle.dumps(RankReward("dr_seg"))
 
 
 def test_plain_texts_are_completions_too() -> None:

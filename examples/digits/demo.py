@@ -121,7 +121,7 @@ def train(
         max_steps=args.steps,
         max_completion_length=64,
         temperature=1.0,
-        learning_rate=2e-4,
+        learning_rate=3e-4,
         lr_scheduler_type="constant_with_warmup",
         warmup_steps=5,
         # The policy has to write text only: a visual token in an answer has no image behind it.
@@ -170,7 +170,7 @@ class Progress(TrainerCallback):
         if logs and "reward" in logs:
             names = ("iou", "count", "point")
             shown = {name: f"{logs[f'rankreward/raw/{name}']:.2f}" for name in names}
-            self.bar.set_postfix(reward=f"{logs['reward']:.2f}", **shown)
+            self.bar.set_postfix(reward=f"{logs['reward']:.2f}", **shown, refresh=False)
             self.bar.update(state.global_step - self.bar.n)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:

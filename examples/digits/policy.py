@@ -73,19 +73,18 @@ def make_tokenizer(scenes: Sequence[Scene]) -> PreTrainedTokenizerFast:
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
-            # Numbers stand alone, except in names such as bbox_2d; nothing else is split, so
-            # that merges may grow over blanks and swallow the format's fixed parts whole.
-            pre_tokenizers.Split(Regex(r"(?<![A-Za-z_0-9])[0-9]+"), "isolated"),
+            # Numbers stand alone, except in names such as bbox_2d, and so do line ends, on which
+            # prompt and answer meet. Nothing else is split, so that merges may grow over blanks
+            # and swallow the format's fixed parts whole.
+            pre_tokenizers.Split(Regex(r"(?<![A-Za-z_0-9])[0-9]+|\n"), "isolated"),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
     tokenizer.decoder = decoders.ByteLevel()
     numbers = [f" {n} " for n in range(SIZE + 1)] * 20
-    chats = [
-        f"user\n{prompt(RECIPE, scene.query)}<|im_end|>\n<|im_start|>assistant\n"
-        for scene in scenes
-    ]
-    texts = chats + [answer(scene) for scene in scenes]
+    texts = ["user", "assistant"] * len(scenes)
+    for scene in scenes:
+        texts += [prompt(RECIPE, scene.query), answer(scene)]
     trainer = trainers.BpeTrainer(
         vocab_size=1536,
         min_frequency=20,

@@ -107,6 +107,8 @@ def collate(part: Sequence[Scene], said: Sequence[str], processor: Any) -> dict[
     width = labels.shape[1]  # padding stands on the left, answers end on the right
     for row, tokens in zip(labels, processor.tokenizer(answers)["input_ids"], strict=True):
         row[: width - len(tokens)] = IGNORE
+        if row[width - len(tokens) :].tolist() != tokens:
+            raise RuntimeError("prompt and answer share a token: the loss would miss its half")
     return {**inputs, "labels": labels}
 
 

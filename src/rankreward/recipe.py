@@ -21,7 +21,8 @@ from rankreward.errors import ConfigError, InputError
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    # strict: YAML's `yes` is no number, and a text that looks like one is none either
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
 
 
 class Frame(_Part):
@@ -38,6 +39,12 @@ class Response(_Part):
     keyword: str = Field(pattern=r"^[a-z][a-z_]*$")
     max_objects: int = Field(gt=0)
     frame: Frame
+
+    @model_validator(mode="after")
+    def _keyword_is_its_own_tag(self) -> Response:
+        if self.keyword in {"think", "answer"}:
+            raise ValueError(f"keyword must be a tag of its own, got {self.keyword!r}")
+        return self
 
 
 class ThinkAnswer(_Part):
@@ -123,8 +130,8 @@ class Accuracy(_Part):
     `failure` is the raw value of every metric for a completion without a readable answer.
     """
 
-    weight: float
-    failure: float
+    weight: float = Field(ge=0)
+    failure: float = Field(ge=0, le=1)
     metrics: dict[str, Metric] = Field(min_length=1)
     normalizer: Ecdf
 
@@ -172,6 +179,9 @@ class Recipe(_Part):
             return source
         if isinstance(source, Mapping):
             return _validate(source, where="the recipe")
+        if not isinstance(source, str | Path):
+            kind = type(source).__name__
+            raise ConfigError(f"recipe: expected a name, a path, a mapping or a Recipe, got {kind}")
         if isinstance(source, Path) or source.endswith((".yaml", ".yml")):
             return _validate(_read_yaml(Path(source)), where=str(source))
         if source not in recipes():
@@ -200,8 +210,8 @@ class Recipe(_Part):
             PointRamp(kind='point_ramp', near=3.0, far=20.0)
         """
         old, height = self.response.frame, width if height is None else height
-        if width <= 0 or height <= 0:
-            raise InputError(f"frame: expected a positive size, got {width} x {height}")
+        if not all(type(side) is int and side > 0 for side in (width, height)):
+            raise InputError(f"frame: expected whole positive sizes, got {width!r} x {height!r}")
         if width * old.height != height * old.width:
             raise InputError(
                 f"frame: expected the aspect ratio {old.width}:{old.height} of recipe "
@@ -219,7 +229,8 @@ class Recipe(_Part):
             for name, metric in self.accuracy.metrics.items()
         }
         accuracy = self.accuracy.model_copy(update={"metrics": metrics})
-        return self.model_copy(update={"response": response, "accuracy": accuracy})
+        update = {"response": response, "accuracy": accuracy, "terms": dict(self.terms)}
+        return self.model_copy(update=update)
 
 
 def recipes() -> tuple[str, ...]:
@@ -251,13 +262,27 @@ def _read_yaml(file: Traversable) -> Any:
         text = file.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise ConfigError(f"recipe file {str(file)!r} does not exist") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise ConfigError(f"recipe file {str(file)!r} cannot be read: {error}") from None
     try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        return yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         reason = " ".join(str(error).split())
         raise ConfigError(f"recipe file {str(file)!r} is not YAML: {reason}") from None
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML in which a key may stand once; plain YAML would keep the last one in silence."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002
+        mapping = super().construct_mapping(node, deep=deep)
+        if len(mapping) != len(node.value):
+            keys = [key.value for key, _ in node.value]
+            twice = next(key for key in keys if keys.count(key) > 1)
+            raise yaml.constructor.ConstructorError(
+                None, None, f"the key {twice!r} stands twice", node.start_mark
+            )
+        return mapping
 
 
 def _validate(data: Any, *, where: str) -> Recipe:
@@ -282,7 +307,7 @@ def _explain(error: ValidationError, data: Mapping[str, Any]) -> str:
         near = difflib.get_close_matches(path[-1], known, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(known)}"
         return f"unknown key {name!r}: {hint}{more}"
-    message = first["msg"].removeprefix("Value error, ")
+    message = " ".join(first["msg"].removeprefix("Value error, ").split())
     got = "" if first["type"] == "value_error" else f", got {first['input']!r}"
     return f"{name}: {message[0].lower()}{message[1:]}{got}{more}"
 
@@ -313,5 +338,5 @@ def _known_keys(path: list[str], parent: Mapping[str, Any]) -> list[str]:
     }
     models |= {"response": Response, "frame": Frame, "accuracy": Accuracy}
     section = path[-2] if len(path) > 1 else ""
-    model = models.get(parent.get("kind", section), Recipe)
+    model = models.get(parent["kind"] if section and "kind" in parent else section, Recipe)
     return [field.alias or name for name, field in model.model_fields.items()]

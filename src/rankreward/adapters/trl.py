@@ -11,14 +11,17 @@ Needs the extra ``trl``.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
 from rankreward.errors import InputError, StateError, require
+from rankreward.quantiles.checkpoint import load_state, save_state
 from rankreward.recipe import Recipe
 from rankreward.rewards import RewardBatch, Scorer
 
@@ -35,7 +38,8 @@ CHECKPOINT = "rankreward.npz"  # the scorer's file inside a trainer's checkpoint
 class RankReward:
     """A reward function for TRL's `GRPOTrainer`.
 
-    Pass it as a reward function, or `terms()` in its place, and always pass `callback()`. In the
+    Pass it as a reward function, or `terms()` in its place, and always pass `callback()`; one such
+    object a trainer. In the
     trainer's log stand, batch by batch, ``rankreward/raw/<metric>``, ``rankreward/rank/<metric>``,
     ``rankreward/term/<term>`` (means) and ``rankreward/failures`` (a share); the completions
     table gets a column ``failure``.
@@ -57,7 +61,8 @@ class RankReward:
         self.scorer = Scorer(recipe)
         self.reference = reference
         self.__name__ = self.scorer.recipe.name.replace("-", "_")
-        self._model: Any = None
+        self._attached = False  # whether a trainer has this object's callback
+        self._in_step = False  # whether that trainer is inside a training step
         self._last: _Scored | None = None
 
     def __call__(self, completions: Sequence[Any], **columns: Any) -> list[float]:
@@ -98,17 +103,22 @@ class RankReward:
     ) -> RewardBatch:
         # TRL hands one list to all its reward functions in turn; each takes its share of the same
         # batch once. A function that comes back has a new batch, be it in the same list.
-        last = self._last
-        if last is not None and last.completions is completions and caller not in last.served:
+        last, references = self._last, self._references(columns)
+        if (
+            last is not None
+            and last.completions is completions
+            and last.references is references
+            and caller not in last.served
+        ):
             last.served.add(caller)
             return last.batch
         batch = self.scorer.score(
             [_text(completion, index) for index, completion in enumerate(completions)],
-            self._references(columns),
+            references,
             record=self._training(columns),
         )
         _log(batch, columns.get("log_metric"), columns.get("log_extra"))
-        self._last = _Scored(completions, batch, {caller})
+        self._last = _Scored(completions, references, batch, {caller})
         return batch
 
     def _references(self, columns: Mapping[str, Any]) -> Sequence[Any]:
@@ -123,25 +133,33 @@ class RankReward:
         return references
 
     def _training(self, columns: Mapping[str, Any]) -> bool:
-        """TRL evaluates through the same function; only the model's mode tells the two apart."""
-        if self._model is not None:
-            return bool(self._model.training)
-        if columns.get("trainer_state") is not None:
+        """Whether this batch is one of training; TRL evaluates through the same function."""
+        if columns.get("trainer_state") is None:
+            return True  # called by hand
+        if not self._attached:
             raise StateError(
                 "the trainer never ends a step of this reward: pass it the reward's callback, "
                 "GRPOTrainer(reward_funcs=[reward], callbacks=[reward.callback()])"
             )
-        return True
+        return self._in_step
+
+    def __reduce__(self) -> NoReturn:
+        """Refuse to be copied into another process, where no step would ever end."""
+        raise StateError(
+            "RankReward cannot go to another process: its window would be a copy that no callback "
+            "reaches. Use GRPOTrainer, which scores in the trainer's own process"
+        )
 
 
 @dataclass
 class _Scored:
     """The batch last scored, for the reward functions that share it.
 
-    It holds on to the list of completions, so that no other list can get its identity.
+    It holds on to the lists, so that no others can get their identity.
     """
 
     completions: Sequence[Any]
+    references: Sequence[Any]
     batch: RewardBatch
     served: set[str]
 
@@ -160,7 +178,7 @@ class _Term:
 
 
 class _Callback(TrainerCallback):  # type: ignore[misc]
-    """Ends steps, and keeps the window beside the trainer's checkpoints."""
+    """Tells training from evaluation, ends steps, and keeps the window beside checkpoints."""
 
     def __init__(self, reward: RankReward) -> None:
         self._reward = reward
@@ -173,32 +191,62 @@ class _Callback(TrainerCallback):  # type: ignore[misc]
                 f"expected one process, got {args.world_size}: each would rank in a window of its "
                 "own, and their rewards would not be comparable"
             )
-        self._reward._model = kwargs["model"]
+        self._reward._attached = True
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        self._reward._model = kwargs["model"]
-        scorer = self._reward.scorer
-        if state.global_step in {0, scorer.quantiles.step}:
-            return
-        path = _checkpoint(args, state)
-        if not path.exists():
+        self.on_init_end(args, state, control)  # a callback that was added later missed it
+        self._reward._in_step = False
+        window = self._reward.scorer.quantiles
+        window.discard()  # rows of a step that was broken off
+        if state.global_step > 0:
+            _resume(self._reward.scorer, args, state)
+        elif window.step is not None:
             raise StateError(
-                f"resuming at step {state.global_step}, expected the window in {path}, got no such "
-                "file; call reward.scorer.load(<checkpoint>/rankreward.npz) before train()"
+                f"a new run begins, and the window holds another one's rows up to step "
+                f"{window.step}: call reward.scorer.quantiles.reset() first, or resume that run"
             )
-        scorer.load(path)
+
+    def on_step_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self._reward._in_step = True
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
+        self._reward._in_step = False
         self._reward.scorer.flush(state.global_step)
 
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        self._reward.scorer.save(_checkpoint(args, state))
+        saved = {**self._reward.scorer.state_dict(), "run": _run(state)}
+        save_state(_checkpoint(args, state), saved)
+
+
+def _resume(scorer: Scorer, args: TrainingArguments, state: TrainerState) -> None:
+    """Take the window from the checkpoint that the trainer goes on from."""
+    path = _checkpoint(args, state)
+    if path.exists():
+        saved = load_state(path)
+        if saved.get("run") != _run(state):
+            raise StateError(
+                f"resuming at step {state.global_step}, expected the window of the same run in "
+                f"{path}, got another run's; resume with that checkpoint's own output_dir"
+            )
+        scorer.load_state_dict(saved)
+    elif scorer.quantiles.step is None or scorer.quantiles.step > state.global_step:
+        raise StateError(
+            f"resuming at step {state.global_step}, expected the window in {path}, got no such "
+            f"file; call reward.scorer.load(<checkpoint>/{CHECKPOINT}) before train()"
+        )
+
+
+def _run(state: TrainerState) -> str:
+    """A fingerprint of the run up to now: two runs do not log the same numbers."""
+    return hashlib.sha256(json.dumps(state.log_history, default=float).encode()).hexdigest()
 
 
 def _checkpoint(args: TrainingArguments, state: TrainerState) -> Path:
@@ -209,16 +257,16 @@ def _text(completion: Any, index: int) -> str:
     """The text of a completion, which for conversational data is a list of one message."""
     if isinstance(completion, str):
         return completion
-    try:
-        content = completion[-1]["content"]
-    except (TypeError, KeyError, IndexError):
-        content = None
-    if not isinstance(content, str):
+    message = completion[0] if isinstance(completion, list) and len(completion) == 1 else None
+    content = message.get("content") if isinstance(message, Mapping) else None
+    if message is None or not isinstance(content, str):
         raise InputError(
             f"completions[{index}]: expected a text or a list with one chat message, "
             f"got {completion!r:.80}"
         )
-    return content
+    # With the chat templates of some models TRL takes the think block out of the text.
+    reasoning = message.get("reasoning_content")
+    return f"<think>{reasoning}</think>{content}" if reasoning else content
 
 
 def _log(

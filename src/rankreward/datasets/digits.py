@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 Split = Literal["train", "eval"]
 INK = 0.35  # a pixel belongs to a digit if its stroke is at least this strong, of 1
+NO_TARGET = 0.1  # share of the queries by label or value that nothing in the scene answers
 MAX_TRIES = 60  # placements tried before a scene is begun again
 
 
@@ -116,10 +117,11 @@ def scenes(
         >>> scene.image.shape, 1 <= len(scene.digits) <= 2
         ((84, 84, 3), True)
     """
-    if count < 0 or size < 56 or not 1 <= max_digits <= 4:
+    whole = all(isinstance(value, int) for value in (count, seed, size, max_digits))
+    if not whole or min(count, seed) < 0 or size < 56 or not 1 <= max_digits <= 4:
         raise InputError(
-            "scenes: expected count >= 0, size >= 56 and max_digits in 1..4, "
-            f"got count={count}, size={size}, max_digits={max_digits}"
+            "scenes: expected integers count >= 0, seed >= 0, size >= 56 and max_digits in 1..4, "
+            f"got count={count}, seed={seed}, size={size}, max_digits={max_digits}"
         )
     if split not in ("train", "eval"):
         raise InputError(f"split: expected 'train' or 'eval', got {split!r}")
@@ -257,7 +259,7 @@ def _ask(rng: np.random.Generator, digits: list[Digit]) -> tuple[str, list[Digit
 
 def _ask_all(rng: np.random.Generator, digits: list[Digit]) -> tuple[str, list[Digit]]:
     present = {digit.label for digit in digits}
-    if rng.random() < 0.2:  # a no-target query
+    if rng.random() < NO_TARGET:
         label = int(rng.choice(sorted(set(range(10)) - present)))
     else:
         label = int(rng.choice(sorted(present)))
@@ -282,8 +284,15 @@ def _ask_place(rng: np.random.Generator, digits: list[Digit]) -> tuple[str, list
 
 
 def _ask_compare(rng: np.random.Generator, digits: list[Digit]) -> tuple[str, list[Digit]]:
-    threshold = int(rng.integers(1, 9))
-    if rng.random() < 0.5:
+    labels = [digit.label for digit in digits]
+    greater = rng.random() < 0.5
+    if rng.random() < NO_TARGET:
+        threshold = rng.integers(max(labels), 10) if greater else rng.integers(min(labels) + 1)
+    else:  # at least this one is asked for
+        label = int(rng.choice(labels))
+        greater = label == 9 or (greater and label > 0)
+        threshold = rng.integers(label) if greater else rng.integers(label + 1, 10)
+    if greater:
         found = [digit for digit in digits if digit.label > threshold]
         return f"every digit greater than {threshold}", found
     found = [digit for digit in digits if digit.label < threshold]

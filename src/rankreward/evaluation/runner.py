@@ -6,6 +6,7 @@ one value a sample, its summary, and paired differences with bootstrap intervals
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
@@ -54,10 +55,17 @@ class Evaluation:
         return Evaluation(*(getattr(self, field.name)[index] for field in fields(self)))
 
 
-# gIoU and cIoU stand here for mean-per-image and cumulative mask IoU.
+def _defined_mean(values: NDArray[np.float64]) -> float:
+    """The mean of what is not NaN; NaN if nothing is."""
+    defined = values[~np.isnan(values)]
+    return float(defined.mean()) if len(defined) else float("nan")
+
+
+# gIoU and cIoU stand here for mean-per-image and cumulative mask IoU. An image that asks for
+# nothing and gets an empty mask counts 1, be the answer `[]` or unreadable.
 MEASURES: dict[str, Callable[[Evaluation], float]] = {
     "parsable answers": lambda e: float(e.parsable.mean()),
-    "mean box IoU": lambda e: float(np.nanmean(e.box_iou)),
+    "mean box IoU": lambda e: _defined_mean(e.box_iou),
     "count accuracy": lambda e: float(e.count_correct.mean()),
     "gIoU": lambda e: mean_image_iou(e.intersection, e.union, empty="one"),
     "cIoU": lambda e: cumulative_iou(e.intersection, e.union),
@@ -107,7 +115,7 @@ def evaluate(
             keyword=expected.keyword,
             max_objects=expected.max_objects,
         )
-        target = read_reference(references[index], index)
+        target = read_reference(references[index], index, expected.frame)
         predicted = _predicted_mask(response, images[index], recipe, segmenter)
         rows.append((*_boxes(response, target), *mask_overlap(predicted, masks[index])))
     parsable, iou, correct, intersection, union = map(np.asarray, zip(*rows, strict=True))
@@ -130,7 +138,7 @@ def compare(
         seed: seed of their drawing.
 
     Returns:
-        Measure to (difference, lower end, upper end).
+        Measure to (difference, lower end, upper end); NaN for a measure that no sample defines.
 
     Raises:
         InputError: the evaluations differ in length.
@@ -141,13 +149,17 @@ def compare(
             f"{len(after)} samples"
         )
     draws = np.random.default_rng(seed).integers(0, len(before), (resamples, len(before)))
-    pairs = [(before.take(index), after.take(index)) for index in draws]
+    spread = np.array([_differences(before.take(index), after.take(index)) for index in draws])
     result = {}
-    for name, measure in MEASURES.items():
-        spread = [measure(second) - measure(first) for first, second in pairs]
-        low, high = np.nanpercentile(spread, [2.5, 97.5])
-        result[name] = (measure(after) - measure(before), float(low), float(high))
+    for name, whole, column in zip(MEASURES, _differences(before, after), spread.T, strict=True):
+        defined = column[~np.isnan(column)]
+        ends = np.percentile(defined, [2.5, 97.5]) if len(defined) else (math.nan, math.nan)
+        result[name] = (whole, float(ends[0]), float(ends[1]))
     return result
+
+
+def _differences(before: Evaluation, after: Evaluation) -> list[float]:
+    return [measure(after) - measure(before) for measure in MEASURES.values()]
 
 
 def _boxes(response: Response, target: Objects) -> tuple[bool, float, bool]:
@@ -177,4 +189,9 @@ def _predicted_mask(
     masks = segmenter.segment(
         image, found.boxes * np.tile(scale, 2), (found.points * scale)[:, None]
     )
+    if masks.dtype != bool or masks.shape != (len(found), height, width):
+        raise InputError(
+            f"segmenter: expected ({len(found)}, {height}, {width}) bool masks, one a box, "
+            f"got {masks.shape} {masks.dtype}"
+        )
     return np.asarray(masks.any(axis=0))

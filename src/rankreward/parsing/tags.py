@@ -43,7 +43,10 @@ def find_blocks(text: str) -> Blocks:
     think, failure = _find_think(text)
     if failure is not None and failure.code == "unclosed_tag":
         return Blocks(None, None, failure)
-    begin = 0 if think is None else think.stop + len("</think>")
+    # Where <think> is missing the chat template may have opened it: what stands before the last
+    # </think> is reasoning all the same.
+    end = text.rfind("</think>") if think is None else think.stop
+    begin = 0 if end < 0 else end + len("</think>")
     answer, late = _find_answer(text, begin)
     failure = failure or late
     if failure is None and think is not None and answer is not None:

@@ -9,8 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import tempfile
-import zipfile
+import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -37,15 +36,16 @@ def save_state(path: str | Path, state: Mapping[str, Any]) -> None:
     arrays = {key: value for key, value in state.items() if isinstance(value, np.ndarray)}
     plain = {key: value for key, value in state.items() if key not in arrays}
     header = json.dumps({"schema": SCHEMA, "state": plain}).encode()
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    # Not `tempfile`: its files are readable by their owner alone, and would stay so.
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
     try:
-        with os.fdopen(handle, "wb") as file:
+        with temporary.open("xb") as file:
             np.savez(file, header=np.frombuffer(header, dtype=np.uint8), **arrays)  # type: ignore[arg-type]
             file.flush()
             os.fsync(file.fileno())
-        Path(temporary).replace(path)
+        temporary.replace(path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
     _sync_folder(path.parent)
 
@@ -60,7 +60,7 @@ def load_state(path: str | Path) -> dict[str, Any]:
         The mapping that was saved, arrays as arrays.
 
     Raises:
-        FileNotFoundError: there is no such file.
+        OSError: there is no such file, or it may not be read.
         CheckpointError: the file is damaged, or was written with another schema.
     """
     try:
@@ -68,16 +68,17 @@ def load_state(path: str | Path) -> dict[str, Any]:
         with Path(path).open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             arrays = {key: file[key] for key in file.files}
         header = json.loads(arrays.pop("header").tobytes())
-        schema, plain = header["schema"], header["state"]
-    except FileNotFoundError:
+        schema, state = header["schema"], {**header["state"], **arrays}
+    except (FileNotFoundError, IsADirectoryError, PermissionError):
         raise
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+    except Exception as error:
+        # A damaged zip can make its reader raise anything at all.
         raise CheckpointError(
             f"{path}: expected a state saved by rankreward, got a damaged or foreign file ({error})"
         ) from error
     if schema != SCHEMA:
         raise CheckpointError(f"{path}: expected schema {SCHEMA}, got {schema!r}")
-    return {**plain, **arrays}
+    return state
 
 
 def _sync_folder(folder: Path) -> None:

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from rankreward.errors import CheckpointError, InputError, StepOrderError
+from rankreward.metrics.arrays import as_floats
 from rankreward.quantiles.checkpoint import load_state, save_state
 from rankreward.quantiles.ecdf import Ties, ecdf
 
@@ -56,8 +57,8 @@ class _Snapshot:
 class QuantileService:
     """Ranks of metric values in a rolling window of recent rows. Safe under threads.
 
-    Read: `rank`, `size`, `pending`, `step`, `rows`. Write: `push`, `flush`, `reset`. Keep:
-    `state_dict`, `load_state_dict`, `save`, `load`.
+    Read: `rank`, `size`, `pending`, `step`, `rows`. Write: `push`, `flush`, `discard`, `reset`.
+    Keep: `state_dict`, `load_state_dict`, `save`, `load`.
 
     Args:
         metrics: names of the columns, in order.
@@ -129,13 +130,12 @@ class QuantileService:
         Cost:
             O(B N log window); takes no lock.
         """
-        array = np.asarray(values)
-        rows = self._check_rows(array)
+        rows = self._check_rows(values)
         snapshot = self._snapshot  # one read: a flush beside us swaps the attribute, no more
         ranks = np.empty_like(rows)
         for column, history in enumerate(snapshot.columns):
             ranks[:, column] = ecdf(history, rows[:, column], self.ties)
-        return ranks.reshape(array.shape)
+        return ranks.reshape(np.shape(values))
 
     @property
     def size(self) -> int:
@@ -150,7 +150,7 @@ class QuantileService:
 
     @property
     def step(self) -> int | None:
-        """The last step flushed, or None before the first."""
+        """The last step whose rows entered the window, or None before the first."""
         return self._step
 
     @property
@@ -169,7 +169,7 @@ class QuantileService:
         Raises:
             InputError: the shape is wrong, or a value is infinite; nothing is pushed.
         """
-        rows = self._check_rows(np.asarray(values)).copy()
+        rows = self._check_rows(values)
         if len(rows):
             with self._lock:
                 self._pending.append(rows)
@@ -177,18 +177,19 @@ class QuantileService:
     def flush(self, step: int) -> FlushStats:
         """Move the pending rows into the window; the oldest rows leave.
 
-        A flush with nothing pending changes no row. A second flush of the same step adds what
+        A flush with nothing pending changes nothing. A second flush of the same step adds what
         has become pending since.
 
         Args:
-            step: the trainer's step, an integer that never falls. It seeds the canonical order.
+            step: the trainer's step, an integer from 0 to 2**63 - 1 that never falls. It seeds
+                the canonical order.
 
         Returns:
             What was added and evicted.
 
         Raises:
             StepOrderError: `step` is older than the last one flushed; nothing changes.
-            InputError: `step` is no integer, or negative.
+            InputError: `step` is no such integer.
         """
         step = _check_count("step", step, low=0)
         with self._lock:
@@ -198,16 +199,26 @@ class QuantileService:
                     f"got {step}; after a restart load the state saved at step {step}"
                 )
             old = self._snapshot.rows
-            new = np.concatenate([np.empty((0, len(self.metrics))), *self._pending])
-            if len(new):
-                if self.order == "canonical":
-                    new = _canonical(new, step)
-                kept = np.concatenate([old, new])[-self.window :]
-                self._snapshot = _Snapshot.of(kept)
-            self._pending = []
-            self._step = step
+            if not self._pending:
+                return FlushStats(0, 0, len(old), step)
+            new = np.concatenate(self._pending)
+            if self.order == "canonical":
+                new = _canonical(new, step)
+            self._snapshot = _Snapshot.of(np.concatenate([old, new])[-self.window :])
+            self._pending, self._step = [], step
             size = len(self._snapshot.rows)
             return FlushStats(len(new), len(old) + len(new) - size, size, step)
+
+    def discard(self) -> int:
+        """Drop the pending rows, as after a step that was broken off.
+
+        Returns:
+            How many rows were dropped.
+        """
+        with self._lock:
+            dropped = sum(len(block) for block in self._pending)
+            self._pending = []
+            return dropped
 
     def reset(self) -> None:
         """Back to the warm start: no pending rows, no step."""
@@ -244,15 +255,17 @@ class QuantileService:
             rows, pending = self._check_rows(state["rows"]), self._check_rows(state["pending"])
             if step is not None:
                 step = _check_count("step", step, low=0)
+            mine = self._config()
+            other = next((key for key in mine if config.get(key) != mine[key]), None)
         except (KeyError, TypeError, ValueError) as error:
             raise CheckpointError(
                 f"state: expected what state_dict() gives, got {error}"
             ) from error
-        for key, mine in self._config().items():
-            if config.get(key) != mine:
-                raise CheckpointError(
-                    f"state: expected {key}={mine!r} as this service has, got {config.get(key)!r}"
-                )
+        if other is not None:
+            raise CheckpointError(
+                f"state: expected {other}={mine[other]!r} as this service has, "
+                f"got {config.get(other)!r}"
+            )
         if len(rows) > self.window:
             raise CheckpointError(f"state: expected at most {self.window} rows, got {len(rows)}")
         with self._lock:
@@ -292,12 +305,9 @@ class QuantileService:
         }
 
     def _check_rows(self, values: Any) -> Floats:
-        """(B, N) float64 of `values`, checked; equal rows are equal bits (-0.0, NaN payloads)."""
+        """A (B, N) float64 copy, checked; equal rows are equal bits (-0.0, NaN payloads)."""
         width = len(self.metrics)
-        try:
-            rows = np.asarray(values, dtype=np.float64)
-        except (TypeError, ValueError) as error:
-            raise InputError(f"values: expected numbers, got {error}") from error
+        rows = as_floats("values", values)
         if rows.ndim not in (1, 2) or rows.shape[-1] != width:
             raise InputError(
                 f"values: expected shape (B, {width}) or ({width},) for the metrics "
@@ -330,7 +340,7 @@ def _canonical(rows: Floats, step: int) -> Floats:
 
 
 def _check_metrics(metrics: Sequence[str]) -> tuple[str, ...]:
-    names = () if isinstance(metrics, str) else tuple(metrics)
+    names = tuple(metrics) if isinstance(metrics, list | tuple) else ()
     if not names or not all(isinstance(name, str) for name in names):
         raise InputError(f"metrics: expected a sequence of names, got {metrics!r}")
     if len(set(names)) != len(names):
@@ -339,7 +349,8 @@ def _check_metrics(metrics: Sequence[str]) -> tuple[str, ...]:
 
 
 def _check_count(name: str, value: int, *, low: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < low:
+    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if not whole or not low <= value < 2**63:
         raise InputError(f"{name}: expected an integer of at least {low}, got {value!r}")
     return int(value)
 

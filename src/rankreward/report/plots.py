@@ -30,7 +30,7 @@ def plot_curves(
     Args:
         ax: the axis to draw on.
         log: entries with ``step`` and values by key, such as `trainer.state.log_history`; an
-            entry without a key is left out of that key's curve.
+            entry without a key, or with NaN in it, is left out of that key's curve.
         keys: which values to draw.
         smooth: entries in the running mean, at least 1.
 
@@ -40,13 +40,15 @@ def plot_curves(
     if smooth < 1:
         raise InputError(f"smooth: expected at least 1, got {smooth}")
     for key in keys:
-        points = [(entry["step"], entry[key]) for entry in log if entry.get(key) is not None]
+        points = [
+            (entry["step"], entry[key])
+            for entry in log
+            if "step" in entry and entry.get(key) is not None and not np.isnan(entry[key])
+        ]
         if not points:
-            raise InputError(f"log: expected entries with {key!r}, got none")
+            raise InputError(f"log: expected entries with 'step' and {key!r}, got none")
         steps, values = np.array(points, dtype=np.float64).T
-        sums = np.cumsum(np.concatenate([[0.0], values]))
-        begin = np.maximum(np.arange(1, len(values) + 1) - smooth, 0)
-        mean = (sums[1:] - sums[begin]) / (np.arange(1, len(values) + 1) - begin)
+        mean = [values[max(k - smooth, 0) : k].mean() for k in range(1, len(values) + 1)]
         (line,) = ax.plot(steps, mean, label=key.removeprefix("rankreward/"))
         ax.plot(steps, values, color=line.get_color(), alpha=0.2, linewidth=1)
     ax.set_xlabel("step")

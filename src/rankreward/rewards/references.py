@@ -12,17 +12,20 @@ from typing import Any
 from rankreward.errors import BadReferenceError
 from rankreward.parsing.answers import Objects, parse_grounding_list
 from rankreward.parsing.failure import Failure
+from rankreward.recipe import Frame
 
 _SHAPE = 'a JSON list of {"bbox_2d": [x1, y1, x2, y2], "point_2d": [x, y]}'
 
 
-def read_reference(reference: Any, index: int) -> Objects:
+def read_reference(reference: Any, index: int, frame: Frame) -> Objects:
     """Read one reference.
 
     Args:
         reference: a JSON text, or a list of mappings with ``bbox_2d`` and ``point_2d``; an empty
             list says that there is nothing to find.
         index: its place in the batch, for the error.
+        frame: the recipe's frame; a box without area, or wholly outside it, can never be found,
+            and is most often a box of another format or another frame.
 
     Raises:
         BadReferenceError: it cannot be read; the message names the place and the reason.
@@ -34,6 +37,15 @@ def read_reference(reference: Any, index: int) -> Objects:
         raise BadReferenceError(
             f"references[{index}]: expected {_SHAPE}, got {shown!r}: {read.message}"
         )
+    x1, y1, x2, y2 = read.boxes.T
+    lost = (x2 <= x1) | (y2 <= y1) | (x1 >= frame.width) | (y1 >= frame.height)
+    lost |= (x2 <= 0) | (y2 <= 0)
+    if lost.any():
+        box = read.boxes[lost.argmax()].tolist()
+        raise BadReferenceError(
+            f"references[{index}]: expected boxes x1 < x2, y1 < y2 inside the recipe's frame of "
+            f"{frame.width} x {frame.height}, got {box}; Recipe.resized makes one of another frame"
+        )
     return read
 
 
@@ -43,5 +55,5 @@ def _dump(reference: Any, index: int) -> str:
         raise BadReferenceError(f"references[{index}]: expected {_SHAPE}, got {kind}")
     try:
         return json.dumps(reference, default=lambda array: array.tolist())
-    except (TypeError, ValueError, AttributeError) as error:
+    except (TypeError, ValueError, AttributeError, RecursionError) as error:
         raise BadReferenceError(f"references[{index}]: expected {_SHAPE}, got {error}") from error

@@ -19,7 +19,7 @@ from rankreward.errors import CheckpointError, InputError
 from rankreward.parsing import Failure, Objects, Response, parse
 from rankreward.quantiles import FlushStats, QuantileService
 from rankreward.quantiles.checkpoint import load_state, save_state
-from rankreward.recipe import CountRatio, Recipe
+from rankreward.recipe import CountRatio, Frame, Recipe
 from rankreward.rewards.accuracy import raw_metrics
 from rankreward.rewards.references import read_reference
 from rankreward.rewards.terms import term_value
@@ -111,7 +111,7 @@ class Scorer:
             BadReferenceError: a reference cannot be read; nothing is recorded.
         """
         _check_lengths(completions, references=references, images=images, groups=groups)
-        targets = _read_references(references)
+        targets = _read_references(references, self.recipe.response.frame)
         responses = [self._parse(text, index) for index, text in enumerate(completions)]
         raw = self._raw(responses, targets)
         ranks = self._ranks(raw, targets)
@@ -142,8 +142,8 @@ class Scorer:
         return self.quantiles.flush(step)
 
     def state_dict(self) -> dict[str, Any]:
-        """The recipe's name and the window, as plain values and arrays."""
-        return {"recipe": self.recipe.name, **self.quantiles.state_dict()}
+        """The recipe's name and accuracy, and the window, as plain values and arrays."""
+        return {**self._identity(), **self.quantiles.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from a state that `state_dict` gave.
@@ -151,10 +151,13 @@ class Scorer:
         Raises:
             CheckpointError: the state is malformed or of another recipe; nothing changes.
         """
-        if state.get("recipe") != self.recipe.name:
-            raise CheckpointError(
-                f"state: expected one of recipe {self.recipe.name!r}, got {state.get('recipe')!r}"
-            )
+        if not isinstance(state, Mapping):
+            raise CheckpointError(f"state: expected a mapping, got {type(state).__name__}")
+        for key, mine in self._identity().items():
+            if state.get(key) != mine:
+                raise CheckpointError(
+                    f"state: expected one of {key} {mine!r}, got {state.get(key)!r}"
+                )
         self.quantiles.load_state_dict(state)
 
     def save(self, path: str | Path) -> None:
@@ -173,6 +176,11 @@ class Scorer:
             CheckpointError: it is damaged, or of another recipe; nothing changes.
         """
         self.load_state_dict(load_state(path))
+
+    def _identity(self) -> dict[str, Any]:
+        """What gives the window's numbers their meaning."""
+        accuracy = self.recipe.accuracy.model_dump(mode="json")
+        return {"recipe": self.recipe.name, "accuracy": accuracy}
 
     def _parse(self, text: str, index: int) -> Response:
         if not isinstance(text, str):
@@ -202,13 +210,17 @@ class Scorer:
         return ranks
 
     def _terms(self, responses: Sequence[Response], ranks: Floats) -> dict[str, Floats]:
-        """Weighted contributions; the defined metrics of a row share the accuracy weight."""
+        """Weighted contributions; the defined metrics of a row share the accuracy weight.
+
+        Where none is defined there was nothing to find and nothing was given: paid in full.
+        """
         terms = {
             name: term.weight * np.array([term_value(term, r) for r in responses], dtype=np.float64)
             for name, term in self.recipe.terms.items()
         }
         accuracy = self.recipe.accuracy
-        defined = np.maximum(np.count_nonzero(~np.isnan(ranks), axis=1), 1)
+        ranks = np.where(np.isnan(ranks).all(axis=1, keepdims=True), 1.0, ranks)
+        defined = np.count_nonzero(~np.isnan(ranks), axis=1)
         for column, name in enumerate(accuracy.metrics):
             terms[name] = accuracy.weight * np.nan_to_num(ranks[:, column], nan=0.0) / defined
         return terms
@@ -220,26 +232,28 @@ def _exact_sum(terms: Mapping[str, Floats]) -> Floats:
 
 
 def _check_lengths(completions: Sequence[str], **others: Sequence[Any] | None) -> None:
-    if isinstance(completions, str):
-        raise InputError("completions: expected a sequence of strings, got one string")
-    for name, values in others.items():
-        if isinstance(values, str):
-            raise InputError(f"{name}: expected a sequence, got one string")
-        if values is not None and len(values) != len(completions):
+    given: dict[str, Any] = {"completions": completions, **others}
+    for name, values in given.items():
+        if values is None and name in {"images", "groups"}:
+            continue
+        if isinstance(values, str) or not hasattr(values, "__len__"):
+            kind = type(values).__name__
+            raise InputError(f"{name}: expected a sequence, one entry a completion, got {kind}")
+        if len(values) != len(completions):
             raise InputError(
                 f"{name}: expected {len(completions)}, one a completion, got {len(values)}"
             )
 
 
-def _read_references(references: Sequence[Any]) -> list[Objects]:
+def _read_references(references: Sequence[Any], frame: Frame) -> list[Objects]:
     """Rollouts of a group share their reference; each text is read once."""
     read: dict[str, Objects] = {}
     targets = []
     for index, reference in enumerate(references):
         if not isinstance(reference, str):
-            targets.append(read_reference(reference, index))
+            targets.append(read_reference(reference, index, frame))
             continue
         if reference not in read:
-            read[reference] = read_reference(reference, index)
+            read[reference] = read_reference(reference, index, frame)
         targets.append(read[reference])
     return targets
