@@ -69,6 +69,9 @@ def test_demo_runs_and_resumes(tmp_path: Path) -> None:
     log = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert [entry["step"] for entry in log] == [1, 2]
 
+    trained, _ = load(weights=tmp_path / "trainer" / "checkpoint-2")
+    start, _ = load()
+    assert not torch.equal(trained.lm_head.weight, start.lm_head.weight)
     resumed = script("demo.py", "--steps", 4, "--resume", *arguments)
     assert resumed.returncode == 0, resumed.stderr
     log = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]

@@ -65,6 +65,8 @@ def main() -> None:
     console = Console()
     args.out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(args.seed)
+    trainer_folder = args.out / "trainer"
+    checkpoint = last_checkpoint(trainer_folder) if args.resume else None
     model, processor = load(args.start)
     held_out = list(scenes(args.eval_scenes, seed=0, split="eval"))
     clock = {}
@@ -77,7 +79,11 @@ def main() -> None:
     middle = max(args.steps // 2, 1)
     windows = Windows(reward.scorer, (1, middle, args.steps))
     begin = time.perf_counter()
-    log = train(model, processor, reward, windows, args)
+    if checkpoint is not None:
+        # The trainer restores its own state, but not these weights: it looks for their names
+        # inside the model, and a saved Qwen2.5-VL carries the names of the original release.
+        model, _ = load(args.start, weights=checkpoint)
+    log = train(model, processor, reward, windows, args, checkpoint=checkpoint)
     clock["training"] = time.perf_counter() - begin
 
     begin = time.perf_counter()
@@ -108,9 +114,15 @@ def parse_args() -> argparse.Namespace:
 
 
 def train(
-    model: Any, processor: Any, reward: RankReward, windows: Windows, args: argparse.Namespace
+    model: Any,
+    processor: Any,
+    reward: RankReward,
+    windows: Windows,
+    args: argparse.Namespace,
+    *,
+    checkpoint: Path | None,
 ) -> list[dict[str, Any]]:
-    """GRPO with TRL's trainer; returns its log."""
+    """GRPO with TRL's trainer, from the start or from a checkpoint; returns its log."""
     composed = scenes(PROMPTS * args.steps, seed=args.seed + 1, split="train")
     total = PROMPTS * args.steps
     data = to_dataset(list(tqdm(composed, "compose scenes", total=total)), RECIPE)
@@ -146,18 +158,16 @@ def train(
     trainer.remove_callback(transformers.PrinterCallback)
     trainer.remove_callback(transformers.ProgressCallback)
     trainer.add_callback(Progress())
-    trainer.train(
-        resume_from_checkpoint=last_checkpoint(config.output_dir) if args.resume else None
-    )
+    trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     return [entry for entry in trainer.state.log_history if "reward" in entry]
 
 
-def last_checkpoint(folder: str) -> str:
+def last_checkpoint(folder: Path) -> Path:
     """Where an interrupted run can go on from."""
-    last = get_last_checkpoint(folder) if Path(folder).is_dir() else None
+    last = get_last_checkpoint(str(folder)) if folder.is_dir() else None
     if last is None:
         raise SystemExit(f"--resume: expected a checkpoint in {folder}, got none; leave it out")
-    return last
+    return Path(last)
 
 
 class Progress(TrainerCallback):

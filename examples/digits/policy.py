@@ -163,11 +163,18 @@ def make_model(
     return model
 
 
-def load(folder: Path = START) -> tuple[Qwen2_5_VLForConditionalGeneration, ImageProcessor]:
-    """The policy that `warm_start.py` saved, in float32, and its processor."""
+def load(
+    folder: Path = START, *, weights: Path | None = None
+) -> tuple[Qwen2_5_VLForConditionalGeneration, ImageProcessor]:
+    """The policy that `warm_start.py` saved, in float32, and its processor.
+
+    `weights` is another folder to take the weights from, such as a trainer's checkpoint.
+    """
     tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
     tokenizer.chat_template = CHAT_TEMPLATE
-    model = Qwen2_5_VLForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
+    model = Qwen2_5_VLForConditionalGeneration.from_pretrained(
+        weights or folder, dtype=torch.float32
+    )
     return model, make_processor(tokenizer)
 
 

@@ -246,7 +246,8 @@ def _resume(scorer: Scorer, args: TrainingArguments, state: TrainerState) -> Non
 
 def _run(state: TrainerState) -> str:
     """A fingerprint of the run up to now: two runs do not log the same numbers."""
-    return hashlib.sha256(json.dumps(state.log_history, default=float).encode()).hexdigest()
+    log = json.dumps(state.log_history, default=float, sort_keys=True)
+    return hashlib.sha256(log.encode()).hexdigest()
 
 
 def _checkpoint(args: TrainingArguments, state: TrainerState) -> Path:
