@@ -133,8 +133,8 @@ def train(
         max_steps=args.steps,
         max_completion_length=64,
         temperature=1.0,
-        learning_rate=3e-4,
-        lr_scheduler_type="constant_with_warmup",
+        learning_rate=4e-4,
+        lr_scheduler_type="linear",
         warmup_steps=5,
         # The policy has to write text only: a visual token in an answer has no image behind it.
         generation_kwargs={"suppress_tokens": text_tokens_only(processor.tokenizer)},
