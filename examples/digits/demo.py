@@ -99,6 +99,10 @@ def main() -> None:
     draw(args.out, log, windows.rows, held_out, answers)
     console.print(as_table(result))
     console.print(", ".join(f"{part} {seconds:.0f} s" for part, seconds in clock.items()))
+    console.print(
+        "The reward in the log starts high and levels off: ranks are taken among recent rollouts, "
+        "which get better too. The raw metrics show the progress."
+    )
     console.print(f"Pictures, log and policy: {args.out}/")
 
 
@@ -265,6 +269,9 @@ def draw(
     plot_curves(axes[0], log, ["reward"])
     plot_curves(axes[1], log, [f"rankreward/raw/{name}" for name in names])
     plot_curves(axes[2], log, [f"rankreward/rank/{name}" for name in names])
+    titles = ("reward: against recent rollouts, need not rise", "raw metrics: should rise", "ranks")
+    for ax, title in zip(axes, titles, strict=True):
+        ax.set_title(title)
     _save(figure, out / "curves.png")
 
     figure, axes = plt.subplots(1, len(names), figsize=(15, 4))
