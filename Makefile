@@ -14,7 +14,7 @@ test: .venv/test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest -n 2
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2  # two workers of two threads each would fight for two cores
 
 # torch goes in first and alone: without it another package may bring a build of several gigabytes.
 .venv/torch: constraints.txt
