@@ -1,24 +1,26 @@
 # make demo: train a tiny Qwen2.5-VL with the ranked reward.  make test: every check.
 PYTHON ?= python3
 SEED ?= 0
+STEPS ?= 150
 BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: demo test clean
 
 demo: .venv/demo
-	$(BIN)/python examples/digits/demo.py --seed $(SEED) --out runs/demo
+	$(BIN)/python examples/digits/demo.py --seed $(SEED) --steps $(STEPS) --out runs/demo
 
 test: .venv/test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2  # two workers of two threads each would fight for two cores
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile  # one thread a worker, one worker a file
 
 # torch goes in first and alone: without it another package may bring a build of several gigabytes.
 .venv/torch: constraints.txt
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "Python 3.11 or newer is needed"'
+	@echo "Installing into .venv; this takes some minutes once."
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install -q -c constraints.txt torch
 	@touch $@

@@ -61,6 +61,12 @@ def test_cut_file_is_refused_and_nothing_changes(tmp_path: Path, cut: int) -> No
     assert same(before, service.state_dict())
 
 
+def test_missing_folder(tmp_path: Path) -> None:
+    """A folder that is not there is named, not a temporary file in it."""
+    with pytest.raises(FileNotFoundError, match=r"expected an existing folder .*none'"):
+        used().save(tmp_path / "none" / "window.npz")
+
+
 def test_missing_file(tmp_path: Path) -> None:
     """A file that is not there is the usual error."""
     with pytest.raises(FileNotFoundError):

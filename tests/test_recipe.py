@@ -103,6 +103,14 @@ def test_broken_recipe_is_one_line(change: Callable[[dict[str, Any]], None], mes
     assert "\n" not in str(caught.value)
 
 
+def test_misspelt_key_is_named_before_the_missing_one() -> None:
+    """A typo is reported as itself, not as the absence of the right key."""
+    data = plain()
+    data["accuracy"]["normalizer"]["tie"] = data["accuracy"]["normalizer"].pop("ties")
+    with pytest.raises(rr.ConfigError, match=r"unknown key .*\.tie': did you mean 'ties'\?"):
+        rr.Recipe.load(data)
+
+
 def test_unknown_term_kind_lists_the_known_ones() -> None:
     """A kind that does not exist is answered with those that do."""
     data = plain()

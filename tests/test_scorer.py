@@ -334,7 +334,7 @@ def test_empty_batch() -> None:
             ["a"],
             {"references": [[entry([300, 300, 100, 100], [1, 1])]]},
             "BadReferenceError",
-            r"expected boxes x1 < x2, y1 < y2 inside .* of 840 x 840, got \[300.0, 300.0, 100.0, 100",
+            r"expected boxes x1 < x2, y1 < y2 and points inside .* of 840 x 840, got \[300.0, 300.0, 1",
         ),
         (["a"], {"references": [[entry([5, 5, 5, 9], [1, 1])]]}, "BadReferenceError", "x1 < x2"),
         (

@@ -121,6 +121,14 @@ def test_terms_as_separate_rewards_score_once(tmp_path: Path) -> None:
         )
 
 
+def test_reward_and_terms_together_are_refused(tmp_path: Path) -> None:
+    """Passing both would pay everything twice."""
+    reward = RankReward(RECIPE)
+    run = trainer(tmp_path, reward, funcs=[reward, *reward.terms()])
+    with pytest.raises(rr.StateError, match="expected the reward or its terms, got both"):
+        run.train()
+
+
 def test_terms_sum_to_the_reward() -> None:
     """Called by hand, the terms add up to what the object itself pays."""
     reward = RankReward("dr_seg")

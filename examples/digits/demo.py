@@ -281,7 +281,7 @@ def draw(
         ax.set_title(name)
     _save(figure, out / "ecdf.png")
 
-    shown = held_out[:12]
+    shown = held_out[:10]
     sheet = contact_sheet(
         [scene.image for scene in shown],
         [scene.query for scene in shown],

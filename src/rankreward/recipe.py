@@ -296,12 +296,14 @@ def _validate(data: Any, *, where: str) -> Recipe:
 
 def _explain(error: ValidationError, data: Mapping[str, Any]) -> str:
     """One line for the first thing that is wrong, with the nearest valid key where one is near."""
-    first = error.errors(include_url=False)[0]
+    # A misspelt key also shows as a missing one: name the misspelling, not its consequence.
+    errors = error.errors(include_url=False)
+    first = next((e for e in errors if e["type"] == "extra_forbidden"), errors[0])
     path, parent = _locate(first["loc"], data)
     name = ".".join(path) or "the recipe"
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
     if first["type"] == "missing":
-        return f"key {name!r} is missing{more}"
+        return f"key {name!r} is missing; the recipe 'dr_seg' shows every key{more}"
     if first["type"] == "extra_forbidden":
         known = _known_keys(path, parent)
         near = difflib.get_close_matches(path[-1], known, n=1)

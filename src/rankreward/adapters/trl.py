@@ -38,11 +38,10 @@ CHECKPOINT = "rankreward.npz"  # the scorer's file inside a trainer's checkpoint
 class RankReward:
     """A reward function for TRL's `GRPOTrainer`.
 
-    Pass it as a reward function, or `terms()` in its place, and always pass `callback()`; one such
-    object a trainer. In the
-    trainer's log stand, batch by batch, ``rankreward/raw/<metric>``, ``rankreward/rank/<metric>``,
-    ``rankreward/term/<term>`` (means) and ``rankreward/failures`` (a share); the completions
-    table gets a column ``failure``.
+    Pass it as a reward function, or its `terms()` in its place, and always pass `callback()`; one
+    such object a trainer. In the trainer's log stand, batch by batch, ``rankreward/raw/<metric>``,
+    ``rankreward/rank/<metric>``, ``rankreward/term/<term>`` (means) and ``rankreward/failures`` (a
+    share); the completions table gets a column ``failure``.
 
     Args:
         recipe: whatever `rankreward.Scorer` takes.
@@ -110,6 +109,8 @@ class RankReward:
             and last.references is references
             and caller not in last.served
         ):
+            if columns.get("trainer_state") is not None and self.__name__ in {caller, *last.served}:
+                raise StateError("reward_funcs: expected the reward or its terms, got both")
             last.served.add(caller)
             return last.batch
         batch = self.scorer.score(
@@ -139,7 +140,7 @@ class RankReward:
         if not self._attached:
             raise StateError(
                 "the trainer never ends a step of this reward: pass it the reward's callback, "
-                "GRPOTrainer(reward_funcs=[reward], callbacks=[reward.callback()])"
+                "GRPOTrainer(..., callbacks=[reward.callback()])"
             )
         return self._in_step
 
@@ -240,7 +241,7 @@ def _resume(scorer: Scorer, args: TrainingArguments, state: TrainerState) -> Non
     elif scorer.quantiles.step is None or scorer.quantiles.step > state.global_step:
         raise StateError(
             f"resuming at step {state.global_step}, expected the window in {path}, got no such "
-            f"file; call reward.scorer.load(<checkpoint>/{CHECKPOINT}) before train()"
+            "file; put it back, or load a copy with reward.scorer.load(path) before train()"
         )
 
 

@@ -78,7 +78,7 @@ def evaluate(
     images: Sequence[NDArray[np.uint8]],
     masks: Sequence[NDArray[np.bool_]],
     *,
-    recipe: Recipe,
+    recipe: str | Recipe,
     segmenter: Segmenter,
     progress: Callable[[Iterable[int]], Iterable[int]] = iter,
 ) -> Evaluation:
@@ -106,7 +106,7 @@ def evaluate(
             "evaluate: expected as many completions, references, images and masks, at least one, "
             f"got {len(completions)}, {len(references)}, {len(images)} and {len(masks)}"
         )
-    rows = []
+    recipe, rows = Recipe.load(recipe), []
     for index in progress(range(len(completions))):
         expected = recipe.response
         response = parse(
@@ -116,7 +116,7 @@ def evaluate(
             max_objects=expected.max_objects,
         )
         target = read_reference(references[index], index, expected.frame)
-        predicted = _predicted_mask(response, images[index], recipe, segmenter)
+        predicted = _predicted_mask(response, np.asarray(images[index]), recipe, segmenter)
         rows.append((*_boxes(response, target), *mask_overlap(predicted, masks[index])))
     parsable, iou, correct, intersection, union = map(np.asarray, zip(*rows, strict=True))
     return Evaluation(

@@ -15,11 +15,11 @@ from rankreward.recipe import Recipe
 PLACEHOLDERS = ("YOUR REASONING", "WHAT YOU CHECK")
 
 
-def prompt(recipe: Recipe, query: str) -> str:
+def prompt(recipe: str | Recipe, query: str) -> str:
     """Ask for the objects that `query` describes, in the format that `recipe` pays.
 
     Args:
-        recipe: the recipe that will score the answer.
+        recipe: the recipe that will score the answer, or the name or path of one.
         query: what to find, such as ``"all red cups"``; its surrounding white space and its
             final full stop are dropped.
 
@@ -33,9 +33,10 @@ def prompt(recipe: Recipe, query: str) -> str:
         >>> print(prompt(Recipe.load("dr_seg"), "all red cups").splitlines()[0])
         Locate all red cups in this image of 840 x 840 pixels.
     """
-    query = query.strip().removesuffix(".")
+    query = query.strip().removesuffix(".") if isinstance(query, str) else ""
     if not query:
-        raise InputError("query: expected a description of what to find, got an empty text")
+        raise InputError("query: expected a text that describes what to find, got none")
+    recipe = Recipe.load(recipe)
     response, (reasoning, region) = recipe.response, PLACEHOLDERS
     frame, tag = response.frame, response.keyword
     return (

@@ -33,6 +33,10 @@ def save_state(path: str | Path, state: Mapping[str, Any]) -> None:
         OSError: the file cannot be written; the old one is untouched.
     """
     path = Path(path)
+    if not path.parent.is_dir():
+        raise FileNotFoundError(
+            f"{path}: expected an existing folder {str(path.parent)!r}, got none"
+        )
     arrays = {key: value for key, value in state.items() if isinstance(value, np.ndarray)}
     plain = {key: value for key, value in state.items() if key not in arrays}
     header = json.dumps({"schema": SCHEMA, "state": plain}).encode()

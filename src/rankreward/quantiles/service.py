@@ -102,7 +102,8 @@ class QuantileService:
         self.warm_start = _check_count("warm_start", warm_start, low=0)
         if self.warm_start > self.window:
             raise InputError(
-                f"warm_start: expected at most window ({self.window}), got {self.warm_start}"
+                f"warm_start: expected at most window ({self.window}), got {self.warm_start}; "
+                "pass a smaller one"
             )
         self.ties: Ties = _check_choice("ties", ties, get_args(Ties))
         self.order: Order = _check_choice("order", order, get_args(Order))

@@ -123,6 +123,7 @@ def contact_sheet(
         line[0].set_ylabel(name)
     for ax, title in zip(axes[0], titles, strict=True):
         ax.set_title(title, fontsize=7)
+    figure.suptitle("dashed green: reference, orange: answer", fontsize=8)
     figure.tight_layout()
     return figure  # type: ignore[no-any-return]
 

@@ -9,11 +9,14 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import numpy as np
+
 from rankreward.errors import BadReferenceError
 from rankreward.parsing.answers import Objects, parse_grounding_list
 from rankreward.parsing.failure import Failure
 from rankreward.recipe import Frame
 
+MARGIN = 2.0  # pixels; rounding may put an edge a little outside
 _SHAPE = 'a JSON list of {"bbox_2d": [x1, y1, x2, y2], "point_2d": [x, y]}'
 
 
@@ -24,8 +27,8 @@ def read_reference(reference: Any, index: int, frame: Frame) -> Objects:
         reference: a JSON text, or a list of mappings with ``bbox_2d`` and ``point_2d``; an empty
             list says that there is nothing to find.
         index: its place in the batch, for the error.
-        frame: the recipe's frame; a box without area, or wholly outside it, can never be found,
-            and is most often a box of another format or another frame.
+        frame: the recipe's frame. A box without area, or a place more than `MARGIN` pixels outside
+            the frame, is most often one of another format or another frame.
 
     Raises:
         BadReferenceError: it cannot be read; the message names the place and the reason.
@@ -37,14 +40,17 @@ def read_reference(reference: Any, index: int, frame: Frame) -> Objects:
         raise BadReferenceError(
             f"references[{index}]: expected {_SHAPE}, got {shown!r}: {read.message}"
         )
-    x1, y1, x2, y2 = read.boxes.T
-    lost = (x2 <= x1) | (y2 <= y1) | (x1 >= frame.width) | (y1 >= frame.height)
-    lost |= (x2 <= 0) | (y2 <= 0)
-    if lost.any():
-        box = read.boxes[lost.argmax()].tolist()
+    size = np.array([frame.width, frame.height])
+    corners = read.boxes.reshape(-1, 2, 2)
+    wrong = (corners[:, 0] >= corners[:, 1]).any(axis=1)
+    for places in (corners[:, 0], corners[:, 1], read.points):
+        wrong |= ((places < -MARGIN) | (places > size + MARGIN)).any(axis=1)
+    if wrong.any():
+        worst = int(wrong.argmax())
         raise BadReferenceError(
-            f"references[{index}]: expected boxes x1 < x2, y1 < y2 inside the recipe's frame of "
-            f"{frame.width} x {frame.height}, got {box}; Recipe.resized makes one of another frame"
+            f"references[{index}]: expected boxes x1 < x2, y1 < y2 and points inside the recipe's "
+            f"frame of {frame.width} x {frame.height}, got {read.boxes[worst].tolist()}, "
+            f"{read.points[worst].tolist()}; Recipe.resized makes a recipe for another frame"
         )
     return read
 
