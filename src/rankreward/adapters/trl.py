@@ -78,7 +78,8 @@ class RankReward:
         Raises:
             InputError: the dataset lacks the reference column.
             BadReferenceError: a reference cannot be read.
-            StateError: a trainer calls without this object's callback among its callbacks.
+            StateError: a trainer calls without this object's callback among its callbacks, or
+                with this object and its terms together.
         """
         totals: list[float] = self._score(self.__name__, completions, columns).total.tolist()
         return totals
@@ -246,7 +247,7 @@ def _resume(scorer: Scorer, args: TrainingArguments, state: TrainerState) -> Non
 
 
 def _run(state: TrainerState) -> str:
-    """A fingerprint of the run up to now: two runs do not log the same numbers."""
+    """A fingerprint of the run up to now, by its log; runs that logged nothing are all alike."""
     log = json.dumps(state.log_history, default=float, sort_keys=True)
     return hashlib.sha256(log.encode()).hexdigest()
 
