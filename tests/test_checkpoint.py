@@ -22,7 +22,7 @@ def used() -> rr.QuantileService:
 
 
 def same(a: dict[str, Any], b: dict[str, Any]) -> bool:
-    arrays = ("rows", "pending")
+    arrays = ("rows", "pending", "pending_keys")
     plain = [{k: v for k, v in state.items() if k not in arrays} for state in (a, b)]
     return plain[0] == plain[1] and all(a[k].tobytes() == b[k].tobytes() for k in arrays)
 
@@ -46,6 +46,7 @@ def test_the_file_needs_no_pickle(tmp_path: Path) -> None:
             "header": "u",
             "rows": "f",
             "pending": "f",
+            "pending_keys": "i",
         }
 
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
         StepOrderError,
     )
     from rankreward.parsing import Failure, Objects, Response, parse, prompt
-    from rankreward.quantiles import FlushStats, QuantileService
+    from rankreward.quantiles import FlushStats, MetricSummary, QuantileService, warmup
     from rankreward.recipe import Recipe, recipes
     from rankreward.rewards import RewardBatch, Scorer
 
@@ -44,6 +44,7 @@ _HOME = {
     "Failure": "parsing",
     "FlushStats": "quantiles",
     "InputError": "errors",
+    "MetricSummary": "quantiles",
     "MissingExtraError": "errors",
     "Objects": "parsing",
     "QuantileService": "quantiles",
@@ -57,6 +58,7 @@ _HOME = {
     "parse": "parsing",
     "prompt": "parsing",
     "recipes": "recipe",
+    "warmup": "quantiles",
 }
 
 __all__ = [  # noqa: RUF022 - in the order of the way through the house
@@ -70,6 +72,8 @@ __all__ = [  # noqa: RUF022 - in the order of the way through the house
     "metrics",
     "QuantileService",
     "FlushStats",
+    "MetricSummary",
+    "warmup",
     "Scorer",
     "RewardBatch",
     "RankRewardError",

@@ -9,7 +9,7 @@ from rankreward.errors import InputError
 
 
 def as_floats(name: str, values: ArrayLike) -> NDArray[np.float64]:
-    """`values` as a float64 copy, whatever its shape.
+    """`values` as a float64 copy in plain (C) order, whatever its shape.
 
     Raises:
         InputError: they are no rectangle of real numbers; texts, booleans and None are none.
@@ -20,7 +20,7 @@ def as_floats(name: str, values: ArrayLike) -> NDArray[np.float64]:
         raise InputError(f"{name}: expected numbers, got {error}") from error
     if array.size and array.dtype.kind not in "iuf":
         raise InputError(f"{name}: expected numbers, got an array of {array.dtype}")
-    return array.astype(np.float64)
+    return array.astype(np.float64, order="C")
 
 
 def as_rows(name: str, values: ArrayLike, width: int) -> NDArray[np.float64]:

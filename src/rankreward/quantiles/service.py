@@ -19,10 +19,15 @@ from numpy.typing import ArrayLike, NDArray
 from rankreward.errors import CheckpointError, InputError, StepOrderError
 from rankreward.metrics.arrays import as_floats
 from rankreward.quantiles.checkpoint import load_state, save_state
-from rankreward.quantiles.ecdf import Ties, ecdf
+from rankreward.quantiles.ecdf import Ties, shuffle_keys
+from rankreward.quantiles.loading import kernels
+from rankreward.quantiles.summary import MetricSummary, summarize
+from rankreward.quantiles.window import Snapshot, Window
 
 Order = Literal["canonical", "arrival"]
+Precision = Literal["float64", "float32"]
 Floats = NDArray[np.float64]
+Codes = NDArray[np.intp]
 
 
 @dataclass(frozen=True)
@@ -42,23 +47,11 @@ class FlushStats:
     step: int
 
 
-@dataclass(frozen=True, eq=False)
-class _Snapshot:
-    """The window at one flush: its rows, oldest first, and each column sorted without NaN."""
-
-    rows: Floats
-    columns: tuple[Floats, ...]
-
-    @classmethod
-    def of(cls, rows: Floats) -> _Snapshot:
-        return cls(rows, tuple(np.sort(column[~np.isnan(column)]) for column in rows.T))
-
-
 class QuantileService:
     """Ranks of metric values in a rolling window of recent rows. Safe under threads.
 
-    Read: `rank`, `size`, `pending`, `step`, `rows`. Write: `push`, `flush`, `discard`, `reset`.
-    Keep: `state_dict`, `load_state_dict`, `save`, `load`.
+    Read: `rank`, `summary`, `size`, `pending`, `step`, `rows`. Write: `push`, `flush`, `discard`,
+    `reset`. Keep: `state_dict`, `load_state_dict`, `save`, `load`. Ranking takes no lock.
 
     Args:
         metrics: names of the columns, in order.
@@ -71,6 +64,10 @@ class QuantileService:
         order: ``"canonical"`` sorts the rows of a step and shuffles them by a generator seeded
             with the step, so that the window is bit-identical however the rows arrived, and a
             step that is partly evicted leaves an unbiased sample; ``"arrival"`` is plain FIFO.
+        keys: names of separate windows, one a task or dataset, each of `window` rows with its own
+            warm start; rows and values then come with the key of each. None is one window.
+        precision: ``"float32"`` rounds every value to single precision before it is kept or
+            compared, as the published code does.
 
     Raises:
         InputError: an argument is out of its range.
@@ -96,8 +93,10 @@ class QuantileService:
         warm_start: int = 128,
         ties: Ties = "weak",
         order: Order = "canonical",
+        keys: Sequence[str] | None = None,
+        precision: Precision = "float64",
     ) -> None:
-        self.metrics = _check_metrics(metrics)
+        self.metrics = _check_names("metrics", metrics)
         self.window = _check_count("window", window, low=1)
         self.warm_start = _check_count("warm_start", warm_start, low=0)
         if self.warm_start > self.window:
@@ -107,18 +106,27 @@ class QuantileService:
             )
         self.ties: Ties = _check_choice("ties", ties, get_args(Ties))
         self.order: Order = _check_choice("order", order, get_args(Order))
-        self._lock = threading.Lock()
-        self._pending: list[Floats] = []
-        self._step: int | None = None
-        self._snapshot = self._warm()
+        self.keys = None if keys is None else _check_names("keys", keys)
+        self.precision: Precision = _check_choice("precision", precision, get_args(Precision))
+        self._codes = {key: code for code, key in enumerate(self.keys or ())}
+        self._exact = self.keys is None and precision == "float64"  # nothing to do to a value
+        self._lock = threading.Lock()  # held by writers; whoever only ranks reads `_snapshots`
+        self._windows: list[Window]
+        self._latest: list[int]  # rows of the last step, a window
+        self._snapshots: tuple[Snapshot, ...]
+        self._pending: list[tuple[Floats, Codes | None]]
+        self._step: int | None
+        self._start()
 
     # -- read ---------------------------------------------------------------------------------
 
-    def rank(self, values: ArrayLike) -> Floats:
+    def rank(self, values: ArrayLike, keys: str | Sequence[str] | None = None) -> Floats:
         """Rank values against the window, as it stood at the last flush.
 
         Args:
-            values: (B, N) or (N,) for N metrics. NaN is allowed and means undefined.
+            values: (B, N) or (N,) for N metrics. NaN is allowed and means undefined. A plain
+                float64 array is fastest.
+            keys: B keys, or one for all rows, for a service with `keys`.
 
         Returns:
             float64 of the same shape, in [0, 1]: per column, the share of the window's defined
@@ -126,28 +134,69 @@ class QuantileService:
             without defined values the rank is 1 (weak), 0 (strict) or 0.5 (mid).
 
         Raises:
-            InputError: the shape is wrong, or a value is infinite.
+            InputError: the shape is wrong, a value is infinite, or a key unknown.
 
         Cost:
-            O(B N log window); takes no lock.
+            O(B N) on average, O(B N log window) at worst; takes no lock. Once in a while a call
+            makes the index that gives later ones this speed, in O(N window); see `warmup`.
         """
+        snapshots = self._snapshots  # one read: a flush beside us swaps the attribute, no more
+        if self._exact and keys is None:
+            ranks = snapshots[0].rank_fast(values)
+            if ranks is not None:
+                return ranks
         rows = self._check_rows(values)
-        snapshot = self._snapshot  # one read: a flush beside us swaps the attribute, no more
-        ranks = np.empty_like(rows)
-        for column, history in enumerate(snapshot.columns):
-            ranks[:, column] = ecdf(history, rows[:, column], self.ties)
-        return ranks.reshape(np.shape(values))
+        codes = self._check_keys(keys, len(rows))
+        if codes is None:
+            ranks = snapshots[0].rank(rows)
+        else:
+            ranks = np.empty_like(rows)
+            for code, snapshot in enumerate(snapshots):
+                mine = codes == code
+                if mine.any():
+                    ranks[mine] = snapshot.rank(rows[mine])
+        shaped: Floats = ranks.reshape(np.shape(values))
+        return shaped
+
+    def summary(self, key: str | None = None) -> dict[str, MetricSummary]:
+        """What the window says about each metric: how it spreads, where it piles up, how it moves.
+
+        Args:
+            key: which window, for a service with `keys`.
+
+        Returns:
+            metric to `MetricSummary`, the warm start's rows included.
+
+        Raises:
+            InputError: the key is unknown.
+
+        Example:
+            >>> service = QuantileService(("iou", "count"), window=4, warm_start=0)
+            >>> service.push([[0.0, 1.0], [1.0, 1.0], [0.5, 0.9]])
+            >>> service.flush(1).size
+            3
+            >>> iou = service.summary()["iou"]
+            >>> round(iou.mean, 3), round(iou.ones, 3), round(iou.variance_share, 3)
+            (0.5, 0.333, 0.987)
+            >>> round(iou.rank_variance_share, 3)
+            0.667
+        """
+        codes = self._check_keys(key, 1)
+        code = 0 if codes is None else int(codes[0])
+        with self._lock:
+            rows, latest = self._windows[code].rows(), self._latest[code]
+        return summarize(rows, latest, self.metrics, self.ties)
 
     @property
     def size(self) -> int:
-        """Rows in the window, those of the warm start included."""
-        return len(self._snapshot.rows)
+        """Rows in the window, those of the warm start included; with keys, in all windows."""
+        return sum(snapshot.columns.shape[1] for snapshot in self._snapshots)
 
     @property
     def pending(self) -> int:
         """Rows pushed since the last flush."""
         with self._lock:
-            return sum(len(block) for block in self._pending)
+            return sum(len(rows) for rows, _ in self._pending)
 
     @property
     def step(self) -> int | None:
@@ -156,24 +205,28 @@ class QuantileService:
 
     @property
     def rows(self) -> Floats:
-        """(size, N) float64, the window's rows from the oldest to the newest; a copy."""
-        return self._snapshot.rows.copy()
+        """(size, N) float64, rows from the oldest to the newest, key after key; a copy."""
+        with self._lock:
+            return np.concatenate([window.rows() for window in self._windows])
 
     # -- write --------------------------------------------------------------------------------
 
-    def push(self, values: ArrayLike) -> None:
+    def push(self, values: ArrayLike, keys: str | Sequence[str] | None = None) -> None:
         """Make rows pending; they count from the next flush on.
 
         Args:
             values: (B, N) or (N,). A NaN leaves that column of that row out of the window.
+            keys: B keys, or one for all rows, for a service with `keys`.
 
         Raises:
-            InputError: the shape is wrong, or a value is infinite; nothing is pushed.
+            InputError: the shape is wrong, a value is infinite, or a key unknown; nothing is
+                pushed.
         """
         rows = self._check_rows(values)
+        codes = self._check_keys(keys, len(rows))
         if len(rows):
             with self._lock:
-                self._pending.append(rows)
+                self._pending.append((rows, codes))
 
     def flush(self, step: int) -> FlushStats:
         """Move the pending rows into the window; the oldest rows leave.
@@ -199,16 +252,27 @@ class QuantileService:
                     f"flush: expected a step of at least {self._step}, the last one flushed, "
                     f"got {step}; after a restart load the state saved at step {step}"
                 )
-            old = self._snapshot.rows
-            if not self._pending:
-                return FlushStats(0, 0, len(old), step)
-            new = np.concatenate(self._pending)
+            rows, codes = self._waiting()
+            if len(rows) == 0:
+                return FlushStats(0, 0, self.size, step)
+            before = self.size
+            parts = [rows] if codes is None else [rows[codes == c] for c in range(len(self._codes))]
             if self.order == "canonical":
-                new = _canonical(new, step)
-            self._snapshot = _Snapshot.of(np.concatenate([old, new])[-self.window :])
+                parts = [_canonical(part, step) for part in parts]
+            # First all that may fail, then all that changes.
+            pairs = list(zip(self._windows, parts, strict=True))
+            snapshots = [window.after(part) for window, part in pairs]
+            for (window, part), snapshot in zip(pairs, snapshots, strict=True):
+                window.extend(part, snapshot)
+            again = self._step == step
+            self._latest = [
+                min(len(part) + again * latest, window.size)
+                for (window, part), latest in zip(pairs, self._latest, strict=True)
+            ]
+            self._snapshots = tuple(snapshots)
             self._pending, self._step = [], step
-            size = len(self._snapshot.rows)
-            return FlushStats(len(new), len(old) + len(new) - size, size, step)
+            size = self.size
+            return FlushStats(len(rows), before + len(rows) - size, size, step)
 
     def discard(self) -> int:
         """Drop the pending rows, as after a step that was broken off.
@@ -217,14 +281,14 @@ class QuantileService:
             How many rows were dropped.
         """
         with self._lock:
-            dropped = sum(len(block) for block in self._pending)
+            dropped = len(self._waiting()[0])
             self._pending = []
             return dropped
 
     def reset(self) -> None:
         """Back to the warm start: no pending rows, no step."""
         with self._lock:
-            self._pending, self._step, self._snapshot = [], None, self._warm()
+            self._start()
 
     # -- keep ---------------------------------------------------------------------------------
 
@@ -232,16 +296,20 @@ class QuantileService:
         """Everything that a restart needs, as plain values and arrays; a copy.
 
         Returns:
-            ``config`` (the constructor's arguments), ``step``, ``rows`` (size, N), oldest
-            first, and ``pending`` (P, N).
+            ``config`` (the constructor's arguments), ``step``, ``rows`` (size, N), oldest first
+            and key after key, ``sizes`` (rows a key), ``latest`` (how many of them are of the
+            last step), ``pending`` (P, N) and ``pending_keys`` (P,) int64, places in `keys`.
         """
         with self._lock:
-            empty = np.empty((0, len(self.metrics)))
+            pending, codes = self._waiting()
             return {
                 "config": self._config(),
                 "step": self._step,
-                "rows": self._snapshot.rows.copy(),
-                "pending": np.concatenate([empty, *self._pending]),
+                "rows": np.concatenate([window.rows() for window in self._windows]),
+                "sizes": [window.size for window in self._windows],
+                "latest": list(self._latest),
+                "pending": pending.copy(),
+                "pending_keys": np.zeros(len(pending), np.int64) if codes is None else codes + 0,
             }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -253,11 +321,14 @@ class QuantileService:
         """
         try:
             config, step = dict(state["config"]), state["step"]
-            rows, pending = self._check_rows(state["rows"]), self._check_rows(state["pending"])
-            if step is not None:
-                step = _check_count("step", step, low=0)
             mine = self._config()
             other = next((key for key in mine if config.get(key) != mine[key]), None)
+            rows, pending = self._check_rows(state["rows"]), self._check_rows(state["pending"])
+            codes = np.asarray(state["pending_keys"])
+            if step is not None:
+                step = _check_count("step", step, low=0)
+            sizes = [_check_count("sizes", size, low=0) for size in state["sizes"]]
+            latest = [_check_count("latest", count, low=0) for count in state["latest"]]
         except (KeyError, TypeError, ValueError) as error:
             raise CheckpointError(
                 f"state: expected what state_dict() gives, got {error}"
@@ -267,11 +338,28 @@ class QuantileService:
                 f"state: expected {other}={mine[other]!r} as this service has, "
                 f"got {config.get(other)!r}"
             )
-        if len(rows) > self.window:
-            raise CheckpointError(f"state: expected at most {self.window} rows, got {len(rows)}")
+        count = len(self._snapshots)
+        if (
+            (len(sizes), len(latest)) != (count, count)
+            or sum(sizes) != len(rows)
+            or max(sizes) > self.window
+            or any(new > size for new, size in zip(latest, sizes, strict=True))
+        ):
+            raise CheckpointError(
+                f"state: expected {count} windows of at most {self.window} rows, "
+                f"got {len(rows)} rows, windows of {sizes} and last steps of {latest}"
+            )
+        if codes.shape != pending.shape[:1] or not np.isin(codes, range(count)).all():
+            raise CheckpointError(
+                f"state: expected pending_keys of {len(pending)} places below {count}, got others"
+            )
+        parts = np.split(rows, np.cumsum(sizes)[:-1])
+        windows = [Window(self.window, part, self.ties) for part in parts]
+        waiting = codes.astype(np.intp) if self.keys else None
         with self._lock:
-            self._snapshot = _Snapshot.of(rows.copy())
-            self._pending = [pending.copy()] if len(pending) else []
+            self._windows, self._latest = windows, latest
+            self._snapshots = tuple(window.snapshot for window in windows)
+            self._pending = [(pending, waiting)] if len(pending) else []
             self._step = step
 
     def save(self, path: str | Path) -> None:
@@ -293,8 +381,23 @@ class QuantileService:
 
     # -- inside -------------------------------------------------------------------------------
 
-    def _warm(self) -> _Snapshot:
-        return _Snapshot.of(np.zeros((self.warm_start, len(self.metrics))))
+    def _start(self) -> None:
+        """The state of a new service."""
+        warm = np.zeros((self.warm_start, len(self.metrics)))
+        self._windows = [Window(self.window, warm, self.ties) for _ in self.keys or ("",)]
+        self._latest = [0] * len(self._windows)
+        self._snapshots = tuple(window.snapshot for window in self._windows)
+        self._pending, self._step = [], None
+
+    def _waiting(self) -> tuple[Floats, Codes | None]:
+        """The pending rows (P, N) and the windows they belong to; the lock is held."""
+        if not self._pending:
+            rows = np.empty((0, len(self.metrics)))
+            return rows, None if self.keys is None else np.empty(0, dtype=np.intp)
+        rows = np.concatenate([rows for rows, _ in self._pending])
+        if self.keys is None:
+            return rows, None
+        return rows, np.concatenate([codes for _, codes in self._pending if codes is not None])
 
     def _config(self) -> dict[str, Any]:
         return {
@@ -303,6 +406,8 @@ class QuantileService:
             "warm_start": self.warm_start,
             "ties": self.ties,
             "order": self.order,
+            "keys": None if self.keys is None else list(self.keys),
+            "precision": self.precision,
         }
 
     def _check_rows(self, values: Any) -> Floats:
@@ -314,38 +419,65 @@ class QuantileService:
                 f"values: expected shape (B, {width}) or ({width},) for the metrics "
                 f"{', '.join(self.metrics)}, got {rows.shape}"
             )
+        rows += 0.0  # a zero has no sign
+        if self._exact and np.isfinite(rows.sum()):  # then each of them is finite
+            return rows.reshape(-1, width)
+        if self.precision == "float32":
+            with np.errstate(over="ignore"):  # what is too large becomes infinite
+                rows = rows.astype(np.float32).astype(np.float64)
         if np.isinf(rows).any():
             column = self.metrics[int(np.argwhere(np.isinf(rows))[0][-1])]
-            raise InputError(f"values: expected finite numbers or NaN, got inf for {column!r}")
-        return np.where(np.isnan(rows), np.nan, rows + 0.0).reshape(-1, width)
+            where = f"{column!r}" if self.precision == "float64" else f"{column!r} in float32"
+            raise InputError(f"values: expected finite numbers or NaN, got inf for {where}")
+        return np.where(np.isnan(rows), np.nan, rows).reshape(-1, width)
+
+    def _check_keys(self, keys: str | Sequence[str] | None, count: int) -> Codes | None:
+        """(count,) places in `keys`; None for a service without."""
+        if self.keys is None:
+            if keys is not None:
+                raise InputError("keys: expected none, for this service has one window; got some")
+            return None
+        given = [keys] * count if isinstance(keys, str) else keys
+        if given is None or len(given) != count:
+            got = "none" if given is None else len(given)
+            raise InputError(f"keys: expected {count}, one a row, or one for all, got {got}")
+        unknown = next((key for key in given if key not in self._codes), None)
+        if unknown is not None:
+            raise InputError(f"keys: expected one of {', '.join(self.keys)}, got {unknown!r}")
+        return np.array([self._codes[key] for key in given], dtype=np.intp)
 
     def _check(self) -> None:
         """Assert the representation; tests call it after every step."""
-        snapshot = self._snapshot
-        assert len(snapshot.rows) <= self.window
-        assert len(snapshot.columns) == len(self.metrics)
-        for column, values in zip(snapshot.rows.T, snapshot.columns, strict=True):
-            assert len(values) == np.count_nonzero(~np.isnan(column))
-            assert np.all(np.diff(values) >= 0)
+        assert len(self._windows) == len(self._snapshots) == len(self._latest)
+        for window, published, latest in zip(
+            self._windows, self._snapshots, self._latest, strict=True
+        ):
+            rows = window.rows()
+            assert window.snapshot is published
+            assert latest <= len(rows) == window.size <= self.window
+            assert published.columns.shape == rows.T.shape
+            for column, values, count in zip(
+                rows.T, published.columns, published.counts, strict=True
+            ):
+                assert np.array_equal(np.sort(column[~np.isnan(column)]), values[:count])
 
 
 def _canonical(rows: Floats, step: int) -> Floats:
-    """The rows in an order that depends on the rows and the step alone.
+    """The rows in an order that depends on the rows and the step alone: sorted, then shuffled."""
+    order = np.empty(len(rows), dtype=np.int64)
+    keys = np.empty(len(rows), dtype=np.uint64)
+    compiled = kernels(len(rows) * 2e-7)
+    fill = shuffle_keys if compiled is None else compiled.shuffle_keys
+    fill(rows, np.uint64(step), order, keys)
+    return rows[order[np.argsort(keys)]]  # the keys of one stream differ
 
-    Random bits come straight from Philox, whose stream is fixed for all time; NumPy's
-    `permutation` may change between releases.
-    """
-    ordered = rows[np.lexsort(rows.T[::-1])]
-    keys = np.random.Philox(key=step).random_raw(len(rows))
-    return ordered[np.argsort(keys, kind="stable")]
 
-
-def _check_metrics(metrics: Sequence[str]) -> tuple[str, ...]:
-    names = tuple(metrics) if isinstance(metrics, list | tuple) else ()
-    if not names or not all(isinstance(name, str) for name in names):
-        raise InputError(f"metrics: expected a sequence of names, got {metrics!r}")
+def _check_names(name: str, given: Sequence[str]) -> tuple[str, ...]:
+    names = tuple(given) if isinstance(given, list | tuple) else ()
+    if not names or not all(isinstance(each, str) for each in names):
+        raise InputError(f"{name}: expected a sequence of names, got {given!r}")
     if len(set(names)) != len(names):
-        raise InputError(f"metrics: expected distinct names, got {metrics!r}")
+        raise InputError(f"{name}: expected distinct names, got {given!r}")
     return names
 
 
