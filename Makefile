@@ -30,7 +30,7 @@ test: .venv/test
 	@touch $@
 
 .venv/test: .venv/demo
-	$(BIN)/pip install -q -c constraints.txt -e '.[demo,dev]'
+	$(BIN)/pip install -q -c constraints.txt -e '.[demo,ray,bench,dev]'
 	@touch $@
 
 clean:

@@ -179,7 +179,7 @@ class QuantileService:
             >>> round(iou.mean, 3), round(iou.ones, 3), round(iou.variance_share, 3)
             (0.5, 0.333, 0.987)
             >>> round(iou.rank_variance_share, 3)
-            0.667
+            0.429
         """
         codes = self._check_keys(key, 1)
         code = 0 if codes is None else int(codes[0])
