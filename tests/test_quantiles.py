@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 import rankreward as rr
-from rankreward.quantiles import ecdf
+from rankreward.quantiles import ecdf, kernels, loading
 
 GOLDEN = Path(__file__).parent / "golden" / "quantile_traces.jsonl.gz"
 TRACES = [json.loads(line) for line in gzip.decompress(GOLDEN.read_bytes()).splitlines()]
@@ -91,13 +91,21 @@ class Window(RuleBasedStateMachine):
         ties=st.sampled_from(["weak", "strict", "mid"]),
         order=st.sampled_from(["canonical", "arrival"]),
         width=st.integers(1, 3),
+        compiled=st.booleans(),
     )
-    def begin(self, window: int, warm: int, ties: Any, order: Any, width: int) -> None:
+    def begin(
+        self, window: int, warm: int, ties: Any, order: Any, width: int, compiled: bool
+    ) -> None:
+        self.loaded = loading._kernels, loading._spent
+        loading._kernels, loading._spent = kernels if compiled else None, -math.inf
         warm = min(warm, window)
         self.service = rr.QuantileService(tuple("abc"[:width]), window, warm, ties, order)
         self.model = collections.deque([(0.0,) * width] * warm, maxlen=window)
         self.waiting: list[tuple[float, ...]] = []
         self.step = 0
+
+    def teardown(self) -> None:
+        loading._kernels, loading._spent = self.loaded
 
     @rule(data=st.data(), count=st.integers(0, 6))
     def push(self, data: st.DataObject, count: int) -> None:
@@ -294,6 +302,9 @@ def test_reset_returns_to_the_warm_start() -> None:
         ({"window": 8}, r"warm_start: expected at most window \(8\), got 128"),
         ({"ties": "low"}, "ties: expected one of weak, strict, mid, got 'low'"),
         ({"order": "fifo"}, "order: expected one of canonical, arrival, got 'fifo'"),
+        ({"keys": "x"}, "keys: expected a sequence of names, got 'x'"),
+        ({"keys": ("x", "x")}, "keys: expected distinct names"),
+        ({"precision": "half"}, "precision: expected one of float64, float32, got 'half'"),
     ],
 )
 def test_constructor_refuses(arguments: dict[str, Any], message: str) -> None:
@@ -329,3 +340,207 @@ def test_step_is_checked(step: Any) -> None:
     """A step is a natural number."""
     with pytest.raises(rr.InputError, match="step: expected an integer of at least 0"):
         rr.QuantileService(("a",)).flush(step)
+
+
+def test_readers_never_wait_and_never_see_a_half_made_window() -> None:
+    """16 readers, 4 pushers and a flusher: every answer is right for some published window, in
+    order, and every row enters exactly once."""
+    rr.warmup()
+    rng = np.random.default_rng(5)
+    window, steps, per_push, pushers = 96, 120, 8, 4
+    service = rr.QuantileService(("a", "b"), window, warm_start=16, ties="mid")
+    published = [service.rows]
+    probe = np.concatenate([rng.random((40, 2)).round(2), [[0.0, 1.0], [math.nan, 0.5]]])
+    answers: list[list[bytes]] = [[] for _ in range(16)]
+    errors: list[BaseException] = []
+    done = threading.Event()
+    pushed = threading.Barrier(pushers + 1)
+    flushed = threading.Barrier(pushers + 1)
+    rows = rng.random((steps, pushers, per_push, 2)).round(2)
+
+    def guarded(work: Any, *arguments: Any) -> None:
+        try:
+            work(*arguments)
+        except BaseException as error:  # noqa: BLE001 - shown by the test
+            errors.append(error)
+            done.set()
+            pushed.abort()
+            flushed.abort()
+
+    def read(which: int) -> None:
+        while not done.is_set():
+            few = service.rank(probe[which : which + 1])  # the kernel that holds the GIL
+            assert few.shape == (1, 2)
+            answer = service.rank(probe).tobytes()
+            if not answers[which] or answers[which][-1] != answer:
+                answers[which].append(answer)
+
+    def push(which: int) -> None:
+        for step in range(steps):
+            for row in rows[step, which]:
+                service.push(row)
+            pushed.wait(30)
+            flushed.wait(30)
+
+    threads = [threading.Thread(target=guarded, args=(read, n)) for n in range(16)]
+    threads += [threading.Thread(target=guarded, args=(push, n)) for n in range(pushers)]
+    for thread in threads:
+        thread.start()
+
+    def flush() -> None:
+        for step in range(steps):
+            pushed.wait(30)
+            assert service.pending == pushers * per_push
+            assert service.flush(step).added == pushers * per_push
+            published.append(service.rows)
+            flushed.wait(30)
+
+    guarded(flush)
+    done.set()
+    for thread in threads:
+        thread.join(30)
+    assert not errors, errors
+
+    for step in range(steps):  # the newest rows of each window are those pushed in its step
+        entered = [tuple(row) for row in published[step + 1][-pushers * per_push :].tolist()]
+        expected = [tuple(row) for row in rows[step].reshape(-1, 2).tolist()]
+        assert multiset(entered) == multiset(expected)
+    oracle = [oracle_ranks(history, probe, "mid").tobytes() for history in published]
+    place = {answer: n for n, answer in enumerate(oracle)}
+    assert len(place) == len(oracle)
+    for seen in answers:
+        assert seen
+        places = [place[answer] for answer in seen]  # KeyError: an answer of no published window
+        assert places == sorted(places)
+
+
+def oracle_ranks(
+    history: NDArray[np.float64], rows: NDArray[np.float64], ties: str
+) -> NDArray[np.float64]:
+    """The definition, counted at once; the kernels divide the same whole numbers."""
+    below = (history[:, None] < rows).sum(axis=0)
+    equal = (history[:, None] == rows).sum(axis=0)
+    double = {"weak": 2 * below + 2 * equal, "strict": 2 * below, "mid": 2 * below + equal}[ties]
+    return np.where(np.isnan(rows), np.nan, double / (2.0 * len(history)))
+
+
+def test_single_precision_compares_as_the_published_code_does() -> None:
+    """Two numbers that are one in float32 tie; too large ones are refused."""
+    service = rr.QuantileService(("a",), window=4, warm_start=0, precision="float32")
+    service.push([[0.1]])
+    service.flush(1)
+    assert service.rank([[0.1 - 1e-12]]).tolist() == [[1.0]]
+    assert service.rows.tolist() == [[float(np.float32(0.1))]]
+    with pytest.raises(rr.InputError, match="got inf for 'a' in float32"):
+        service.push([[1e300]])
+
+
+def test_windows_by_key_are_separate_services() -> None:
+    """Each key ranks as a service of its own would, whatever the order of the rows."""
+    rng = np.random.default_rng(2)
+    together = rr.QuantileService(("a", "b"), 50, 4, "mid", keys=("find", "count"))
+    alone = {key: rr.QuantileService(("a", "b"), 50, 4, "mid") for key in ("find", "count")}
+    for step in range(6):
+        rows = rng.random((30, 2)).round(1)
+        keys = rng.choice(["find", "count"], 30).tolist() if step else ["find"] * 30
+        together.push(rows[:20], keys[:20])
+        together.push(rows[20:], keys[20:])
+        for key, service in alone.items():
+            service.push(rows[[k == key for k in keys]])
+            service.flush(step)
+        stats = together.flush(step)
+        together._check()
+        assert stats.size == sum(service.size for service in alone.values())
+        ranks = together.rank(rows, keys)
+        for key, service in alone.items():
+            mine = [k == key for k in keys]
+            assert ranks[mine].tobytes() == service.rank(rows[mine]).tobytes()
+            assert together.rank(rows, key).tobytes() == service.rank(rows).tobytes()
+            assert repr(together.summary(key)) == repr(service.summary())  # NaN equals NaN so
+    windows = [service.rows for service in alone.values()]
+    assert together.rows.tobytes() == np.concatenate(windows).tobytes()
+    other = rr.QuantileService(**together.state_dict()["config"])
+    together.push([[0.1, 0.2]], "count")
+    other.load_state_dict(together.state_dict())
+    assert other.flush(9) == together.flush(9)
+    assert other.rows.tobytes() == together.rows.tobytes()
+
+
+@pytest.mark.parametrize(
+    ("keys", "given", "message"),
+    [
+        (None, "x", "keys: expected none, for this service has one window"),
+        (("x", "y"), None, "keys: expected 2, one a row, or one for all, got none"),
+        (("x", "y"), ["x"], "keys: expected 2, one a row, or one for all, got 1"),
+        (("x", "y"), ["x", "z"], "keys: expected one of x, y, got 'z'"),
+        (("x", "y"), "z", "keys: expected one of x, y, got 'z'"),
+    ],
+)
+def test_keys_are_checked(keys: Any, given: Any, message: str) -> None:
+    """A key that is missing or unknown is named, and nothing is pushed."""
+    service = rr.QuantileService(("a",), keys=keys)
+    for call in (service.push, service.rank):
+        with pytest.raises(rr.InputError, match=message):
+            call([[0.1], [0.2]], given)
+    assert service.pending == 0
+
+
+def test_summary_is_numpys_and_scipys() -> None:
+    """Each figure against its definition elsewhere."""
+    rng = np.random.default_rng(8)
+    service = rr.QuantileService(("iou", "count"), window=300, warm_start=0, ties="mid")
+    first = np.column_stack([rng.random(200), rng.choice([0.0, 0.5, 1.0], 200)])
+    second = np.column_stack([rng.random(100) ** 2, rng.choice([0.5, 1.0], 100)])
+    second[:10, 0] = math.nan
+    for step, rows in enumerate((first, second[:60])):
+        service.push(rows)
+        service.flush(step)
+    service.push(second[60:])
+    service.flush(1)  # the same step once more
+    summary = service.summary()
+    both = np.concatenate([first, second])
+    shares = np.nanvar(both, axis=0) / np.nanvar(both, axis=0).sum()
+    for j, name in enumerate(("iou", "count")):
+        column, one = both[:, j][~np.isnan(both[:, j])], summary[name]
+        assert one.mean == pytest.approx(column.mean())
+        assert one.std == pytest.approx(column.std())
+        assert one.zeros == np.mean(column == 0)
+        assert one.ones == np.mean(column == 1)
+        last = second[:, j][~np.isnan(second[:, j])]
+        assert one.drift == pytest.approx(stats.ks_2samp(first[:, j], last).statistic)
+        assert one.variance_share == pytest.approx(shares[j])
+    ranks = [stats.rankdata(c[~np.isnan(c)]) / np.count_nonzero(~np.isnan(c)) for c in both.T]
+    variances = [rank.var() for rank in ranks]
+    for variance, one in zip(variances, summary.values(), strict=True):
+        assert one.rank_variance_share == pytest.approx(variance / sum(variances))
+
+
+def test_summary_shows_the_metric_that_drowns_the_rest() -> None:
+    """Distances in pixels beside an IoU: raw they are all of the variance, ranked the half."""
+    rng = np.random.default_rng(9)
+    service = rr.QuantileService(("iou", "pixels"), window=500, warm_start=0)
+    service.push(np.column_stack([rng.random(500), 200 * rng.random(500)]))
+    service.flush(1)
+    summary = service.summary()
+    assert summary["pixels"].variance_share > 0.999
+    assert summary["pixels"].rank_variance_share == pytest.approx(0.5, abs=0.01)
+
+
+def test_summary_of_nothing_is_nan() -> None:
+    """Empty and constant windows have no figure rather than a wrong one."""
+    empty = rr.QuantileService(("a",), window=4, warm_start=0).summary()["a"]
+    assert all(math.isnan(value) for value in vars(empty).values())
+    constant = rr.QuantileService(("a",), window=4, warm_start=4).summary()["a"]
+    assert (constant.mean, constant.std, constant.zeros, constant.ones) == (0.0, 0.0, 1.0, 0.0)
+    assert math.isnan(constant.drift)
+    assert math.isnan(constant.variance_share)
+    huge = rr.QuantileService(("a",), window=4, warm_start=0)
+    huge.push([[1e300], [-1e300]])
+    huge.flush(1)
+    assert huge.summary()["a"].std == math.inf
+
+
+def test_a_window_that_no_memory_holds_is_refused() -> None:
+    """Before anything else happens."""
+    with pytest.raises(rr.InputError, match=r"window: \d+ rows do not fit the memory"):
+        rr.QuantileService(("a",), window=2**62)

@@ -112,7 +112,6 @@ class QuantileService:
         self._exact = self.keys is None and precision == "float64"  # nothing to do to a value
         self._lock = threading.Lock()  # held by writers; whoever only ranks reads `_snapshots`
         self._windows: list[Window]
-        self._latest: list[int]  # rows of the last step, a window
         self._snapshots: tuple[Snapshot, ...]
         self._pending: list[tuple[Floats, Codes | None]]
         self._step: int | None
@@ -184,7 +183,7 @@ class QuantileService:
         codes = self._check_keys(key, 1)
         code = 0 if codes is None else int(codes[0])
         with self._lock:
-            rows, latest = self._windows[code].rows(), self._latest[code]
+            rows, latest = self._windows[code].rows(), self._windows[code].latest
         return summarize(rows, latest, self.metrics, self.ties)
 
     @property
@@ -252,7 +251,7 @@ class QuantileService:
                     f"flush: expected a step of at least {self._step}, the last one flushed, "
                     f"got {step}; after a restart load the state saved at step {step}"
                 )
-            rows, codes = self._waiting()
+            rows, codes = self._gathered(*self._waiting(), step)
             if len(rows) == 0:
                 return FlushStats(0, 0, self.size, step)
             before = self.size
@@ -263,12 +262,7 @@ class QuantileService:
             pairs = list(zip(self._windows, parts, strict=True))
             snapshots = [window.after(part) for window, part in pairs]
             for (window, part), snapshot in zip(pairs, snapshots, strict=True):
-                window.extend(part, snapshot)
-            again = self._step == step
-            self._latest = [
-                min(len(part) + again * latest, window.size)
-                for (window, part), latest in zip(pairs, self._latest, strict=True)
-            ]
+                window.extend(part, snapshot, step)
             self._snapshots = tuple(snapshots)
             self._pending, self._step = [], step
             size = self.size
@@ -297,8 +291,8 @@ class QuantileService:
 
         Returns:
             ``config`` (the constructor's arguments), ``step``, ``rows`` (size, N), oldest first
-            and key after key, ``sizes`` (rows a key), ``latest`` (how many of them are of the
-            last step), ``pending`` (P, N) and ``pending_keys`` (P,) int64, places in `keys`.
+            and key after key, ``sizes`` (rows a key), ``latest`` (a key's last step and its rows
+            of it), ``pending`` (P, N) and ``pending_keys`` (P,) int64, places in `keys`.
         """
         with self._lock:
             pending, codes = self._waiting()
@@ -307,7 +301,7 @@ class QuantileService:
                 "step": self._step,
                 "rows": np.concatenate([window.rows() for window in self._windows]),
                 "sizes": [window.size for window in self._windows],
-                "latest": list(self._latest),
+                "latest": [[window.step, window.latest] for window in self._windows],
                 "pending": pending.copy(),
                 "pending_keys": np.zeros(len(pending), np.int64) if codes is None else codes + 0,
             }
@@ -328,7 +322,13 @@ class QuantileService:
             if step is not None:
                 step = _check_count("step", step, low=0)
             sizes = [_check_count("sizes", size, low=0) for size in state["sizes"]]
-            latest = [_check_count("latest", count, low=0) for count in state["latest"]]
+            latest = [
+                (
+                    None if last is None else _check_count("latest", last, low=0),
+                    _check_count("latest", count, low=0),
+                )
+                for last, count in state["latest"]
+            ]
         except (KeyError, TypeError, ValueError) as error:
             raise CheckpointError(
                 f"state: expected what state_dict() gives, got {error}"
@@ -338,26 +338,28 @@ class QuantileService:
                 f"state: expected {other}={mine[other]!r} as this service has, "
                 f"got {config.get(other)!r}"
             )
-        count = len(self._snapshots)
+        expected = len(self._snapshots)
         if (
-            (len(sizes), len(latest)) != (count, count)
+            (len(sizes), len(latest)) != (expected, expected)
             or sum(sizes) != len(rows)
             or max(sizes) > self.window
-            or any(new > size for new, size in zip(latest, sizes, strict=True))
+            or any(new > size for (_, new), size in zip(latest, sizes, strict=True))
         ):
             raise CheckpointError(
-                f"state: expected {count} windows of at most {self.window} rows, "
+                f"state: expected {expected} windows of at most {self.window} rows, "
                 f"got {len(rows)} rows, windows of {sizes} and last steps of {latest}"
             )
-        if codes.shape != pending.shape[:1] or not np.isin(codes, range(count)).all():
+        if codes.shape != pending.shape[:1] or not np.isin(codes, range(expected)).all():
             raise CheckpointError(
-                f"state: expected pending_keys of {len(pending)} places below {count}, got others"
+                f"state: expected {len(pending)} pending_keys below {expected}, got others"
             )
         parts = np.split(rows, np.cumsum(sizes)[:-1])
         windows = [Window(self.window, part, self.ties) for part in parts]
+        for window, (last, count) in zip(windows, latest, strict=True):
+            window.step, window.latest = last, count
         waiting = codes.astype(np.intp) if self.keys else None
         with self._lock:
-            self._windows, self._latest = windows, latest
+            self._windows = windows
             self._snapshots = tuple(window.snapshot for window in windows)
             self._pending = [(pending, waiting)] if len(pending) else []
             self._step = step
@@ -385,7 +387,6 @@ class QuantileService:
         """The state of a new service."""
         warm = np.zeros((self.warm_start, len(self.metrics)))
         self._windows = [Window(self.window, warm, self.ties) for _ in self.keys or ("",)]
-        self._latest = [0] * len(self._windows)
         self._snapshots = tuple(window.snapshot for window in self._windows)
         self._pending, self._step = [], None
 
@@ -409,6 +410,15 @@ class QuantileService:
             "keys": None if self.keys is None else list(self.keys),
             "precision": self.precision,
         }
+
+    def _gathered(
+        self,
+        rows: Floats,
+        codes: Codes | None,
+        step: int,  # noqa: ARG002
+    ) -> tuple[Floats, Codes | None]:
+        """The rows that a flush of `step` takes in, given those pending here; the lock is held."""
+        return rows, codes
 
     def _check_rows(self, values: Any) -> Floats:
         """A (B, N) float64 copy, checked; equal rows are equal bits (-0.0, NaN payloads)."""
@@ -448,13 +458,10 @@ class QuantileService:
 
     def _check(self) -> None:
         """Assert the representation; tests call it after every step."""
-        assert len(self._windows) == len(self._snapshots) == len(self._latest)
-        for window, published, latest in zip(
-            self._windows, self._snapshots, self._latest, strict=True
-        ):
+        for window, published in zip(self._windows, self._snapshots, strict=True):
             rows = window.rows()
             assert window.snapshot is published
-            assert latest <= len(rows) == window.size <= self.window
+            assert window.latest <= len(rows) == window.size <= self.window
             assert published.columns.shape == rows.T.shape
             for column, values, count in zip(
                 rows.T, published.columns, published.counts, strict=True

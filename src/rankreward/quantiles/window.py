@@ -113,7 +113,8 @@ class Snapshot:
 class Window:
     """The newest rows, at most `capacity`, oldest first, and their `snapshot`.
 
-    One writer at a time; readers take `snapshot`.
+    One writer at a time; readers take `snapshot`. `step` is the last step that brought rows, and
+    `latest` how many of the window's rows are its.
 
     Args:
         capacity: rows kept.
@@ -129,10 +130,14 @@ class Window:
         self._ring[: len(rows)] = rows
         self._start = 0
         self.size = len(rows)
+        self.step: int | None = None
+        self.latest = 0
         self.snapshot = Snapshot.of(rows, ties)
 
     def after(self, rows: Floats) -> Snapshot:
         """The snapshot that `extend` with these rows would leave; changes nothing."""
+        if len(rows) == 0:
+            return self.snapshot
         leaving = max(0, self.size + len(rows) - len(self._ring))
         # Where most of the window changes, or all of it, sorting it anew is the shorter way.
         if leaving + len(rows) < self.size:
@@ -140,8 +145,10 @@ class Window:
         kept = np.concatenate([self.rows(), rows])[-len(self._ring) :]
         return Snapshot.of(kept, self.snapshot.ties)
 
-    def extend(self, rows: Floats, snapshot: Snapshot) -> None:
-        """Take rows in, and the snapshot that `after` gave for them."""
+    def extend(self, rows: Floats, snapshot: Snapshot, step: int) -> None:
+        """Take in the rows of a step, and the snapshot that `after` gave for them."""
+        if len(rows) == 0:
+            return
         capacity = len(self._ring)
         rows = rows[-capacity:]
         end = (self._start + self.size) % capacity
@@ -150,6 +157,8 @@ class Window:
         self._ring[: len(rows) - head] = rows[head:]
         self.size = min(self.size + len(rows), capacity)
         self._start = (end + len(rows) - self.size) % capacity
+        self.latest = min(len(rows) + (self.latest if step == self.step else 0), capacity)
+        self.step = step
         self.snapshot = snapshot
 
     def rows(self) -> Floats:
