@@ -85,6 +85,8 @@ def test_published_traces(trace: dict[str, Any]) -> None:
 class Window(RuleBasedStateMachine):
     """The service beside a plain deque of rows, rule by rule."""
 
+    make: Any = rr.QuantileService
+
     @initialize(
         window=st.integers(1, 12),
         warm=st.integers(0, 12),
@@ -99,7 +101,9 @@ class Window(RuleBasedStateMachine):
         self.loaded = loading._kernels, loading._spent
         loading._kernels, loading._spent = kernels if compiled else None, -math.inf
         warm = min(warm, window)
-        self.service = rr.QuantileService(tuple("abc"[:width]), window, warm, ties, order)
+        self.service = self.make(
+            metrics=tuple("abc"[:width]), window=window, warm_start=warm, ties=ties, order=order
+        )
         self.model = collections.deque([(0.0,) * width] * warm, maxlen=window)
         self.waiting: list[tuple[float, ...]] = []
         self.step = 0
@@ -162,7 +166,7 @@ class Window(RuleBasedStateMachine):
 
     @rule()
     def restart(self) -> None:
-        other = rr.QuantileService(**self.service.state_dict()["config"])
+        other = self.make(**self.service.state_dict()["config"])
         other.load_state_dict(self.service.state_dict())
         assert other.state_dict()["rows"].tobytes() == self.service.state_dict()["rows"].tobytes()
         self.service = other

@@ -224,8 +224,7 @@ class QuantileService:
         rows = self._check_rows(values)
         codes = self._check_keys(keys, len(rows))
         if len(rows):
-            with self._lock:
-                self._pending.append((rows, codes))
+            self._push(rows, codes)
 
     def flush(self, step: int) -> FlushStats:
         """Move the pending rows into the window; the oldest rows leave.
@@ -389,6 +388,11 @@ class QuantileService:
         self._windows = [Window(self.window, warm, self.ties) for _ in self.keys or ("",)]
         self._snapshots = tuple(window.snapshot for window in self._windows)
         self._pending, self._step = [], None
+
+    def _push(self, rows: Floats, codes: Codes | None) -> None:
+        """Make checked rows pending."""
+        with self._lock:
+            self._pending.append((rows, codes))
 
     def _waiting(self) -> tuple[Floats, Codes | None]:
         """The pending rows (P, N) and the windows they belong to; the lock is held."""

@@ -7,7 +7,7 @@ the window that ranks are taken in; a trainer's adapter flushes it when a step e
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,6 +58,9 @@ class Scorer:
     Args:
         recipe: a name from `rankreward.recipes()`, the path of a YAML file, a mapping, or a
             `Recipe`.
+        quantiles: makes the window, called with the arguments of `QuantileService`. For many
+            processes pass `DistributedQuantileService`, or `RayQuantileService` with its name
+            bound by `functools.partial`.
 
     Raises:
         ConfigError: the recipe cannot be found or understood.
@@ -73,10 +76,15 @@ class Scorer:
         1
     """
 
-    def __init__(self, recipe: str | Path | Mapping[str, Any] | Recipe) -> None:
+    def __init__(
+        self,
+        recipe: str | Path | Mapping[str, Any] | Recipe,
+        *,
+        quantiles: Callable[..., QuantileService] = QuantileService,
+    ) -> None:
         self.recipe = Recipe.load(recipe)
         normalizer = self.recipe.accuracy.normalizer
-        self.quantiles = QuantileService(
+        self.quantiles = quantiles(
             metrics=tuple(self.recipe.accuracy.metrics),
             window=normalizer.window,
             warm_start=normalizer.warm_start,

@@ -1,0 +1,336 @@
+"""One window for many processes: its owner, and the clients that rank on their own copy.
+
+Goes in: calls of clients, which may come twice or not at all. Comes out: a window in which every
+acknowledged row is once. How the calls travel is left to a subclass; `ray` has the one for Ray.
+
+Each mutating call of a client has a number. The owner does each number once and remembers the last
+answer, so a client that got no answer simply asks again. What was acknowledged survives the owner's
+death: pushed rows are in a journal before the answer leaves, and all else is in a checkpoint.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+import threading
+import time
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple
+from pathlib import Path
+from typing import Any, NamedTuple
+from uuid import uuid4
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from rankreward.errors import CheckpointError, InputError, StateError
+from rankreward.quantiles.checkpoint import load_state, save_state
+from rankreward.quantiles.service import FlushStats, QuantileService
+from rankreward.quantiles.summary import MetricSummary
+from rankreward.quantiles.window import Snapshot
+
+Floats = NDArray[np.float64]
+Codes = NDArray[np.intp]
+
+_FRAME = struct.Struct("<II")  # before each entry of the journal: its length, its CRC-32
+
+
+class Frozen(NamedTuple):
+    """A window as it travels to the clients: a version, the step, and columns and counts a key."""
+
+    version: int
+    step: int | None
+    columns: list[tuple[Floats, NDArray[np.int64]]]
+
+
+class Owner:
+    """The process's own `QuantileService`, for one caller at a time.
+
+    Args:
+        config: the arguments of the service.
+        folder: where to keep what was acknowledged; None keeps it in memory alone.
+        resume: whether the folder may hold a window already. It is always taken up when it does;
+            this only guards against taking up another run's unknowingly.
+
+    Raises:
+        StateError: the folder holds a window and `resume` is false.
+        CheckpointError: what it holds is damaged, or belongs to another configuration.
+    """
+
+    def __init__(
+        self, config: Mapping[str, Any], folder: str | Path | None, *, resume: bool
+    ) -> None:
+        self.service = QuantileService(**config)
+        self.version = 0
+        self._done: dict[str, int] = {}  # each client's last number
+        self._answers: dict[str, Any] = {}  # and what it was told
+        self._folder = None if folder is None else Path(folder)
+        if self._folder is not None:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._state, self._log = self._folder / "window.npz", self._folder / "pending.log"
+            if not resume and (self._state.exists() or self._log.exists()):
+                raise StateError(
+                    f"{self._folder}: expected an empty folder for a new window, got one that "
+                    "holds a window; pass resume=True to go on with it, or another folder"
+                )
+            self._restore()
+
+    def call(self, client: str, number: int, method: str, *arguments: Any) -> tuple[int, Any]:
+        """Do a mutating call, once.
+
+        Args:
+            client: who asks.
+            number: from 1 on, one more with each new call of that client.
+            method: ``push``, ``flush``, ``discard``, ``reset`` or ``load_state_dict``.
+            *arguments: those of the method; rows of a push are (B, N) and (B,) places of keys.
+
+        Returns:
+            The version of the window after it, and the method's answer.
+        """
+        if number <= self._done.get(client, 0):
+            return self.version, self._answers.get(client)
+        answer: Any = None
+        if method == "push":
+            rows, codes = arguments
+            self._write(client, number, rows, codes)
+            self.service._push(rows, codes)  # noqa: SLF001 - checked by the client
+        else:
+            answer = getattr(self.service, method)(*arguments)
+            if isinstance(answer, FlushStats):
+                answer = astuple(answer)
+            self.version += 1
+        self._done[client], self._answers[client] = number, answer
+        if method != "push":
+            self._checkpoint()
+        return self.version, answer
+
+    def frozen(self, version: int) -> Frozen | None:
+        """The window, or None if `version` is still the newest."""
+        if version == self.version:
+            return None
+        snapshots = self.service._snapshots  # noqa: SLF001 - one concern in two files
+        columns = [(snapshot.columns, snapshot.counts) for snapshot in snapshots]
+        return Frozen(self.version, self.service.step, columns)
+
+    def look(self, name: str, *arguments: Any) -> Any:
+        """Read an attribute of the service, or call a method that only reads."""
+        found = getattr(self.service, name)
+        return found(*arguments) if callable(found) else found
+
+    # -- what survives ------------------------------------------------------------------------
+
+    def _write(self, client: str, number: int, rows: Floats, codes: Codes | None) -> None:
+        """Append a push to the journal.
+
+        The system has it then, whatever becomes of this process; that it is on disk, should the
+        machine fail, is sure from the next checkpoint on.
+        """
+        if self._folder is None:
+            return
+        places = None if codes is None else codes.tolist()
+        head = json.dumps([client, number, list(rows.shape), places]).encode()
+        entry = head + b"\n" + rows.tobytes()
+        os.write(self._journal, _FRAME.pack(len(entry), zlib.crc32(entry)) + entry)
+
+    def _checkpoint(self) -> None:
+        if self._folder is None:
+            return
+        about = {"version": self.version, "done": self._done, "answers": self._answers}
+        save_state(self._state, {**self.service.state_dict(), "owner": about})
+        # Pushes that are in both files by a death between these lines are known by their numbers.
+        os.ftruncate(self._journal, 0)
+
+    def _restore(self) -> None:
+        if self._state.exists():
+            state = load_state(self._state)
+            try:
+                about = state["owner"]
+                self.version = about["version"]
+                self._done, self._answers = about["done"], about["answers"]
+            except (KeyError, TypeError) as error:
+                raise CheckpointError(
+                    f"{self._state}: expected the state of a shared window, got {error}"
+                ) from error
+            self.service.load_state_dict(state)
+        self._journal = os.open(self._log, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
+        data, place = self._log.read_bytes(), 0
+        while (entry := _entry(data, place)) is not None:
+            head, _, body = entry.partition(b"\n")
+            client, number, shape, places = json.loads(head)
+            if number > self._done.get(client, 0):
+                codes = None if places is None else np.array(places, dtype=np.intp)
+                self.service._push(np.frombuffer(body).reshape(shape), codes)  # noqa: SLF001
+                self._done[client], self._answers[client] = number, None
+            place += _FRAME.size + len(entry)
+        os.ftruncate(self._journal, place)  # an entry cut by death was never acknowledged
+
+
+def _entry(data: bytes, place: int) -> bytes | None:
+    """The journal's entry at a place, or None where no whole one begins."""
+    if place + _FRAME.size > len(data):
+        return None
+    length, checksum = _FRAME.unpack_from(data, place)
+    entry = data[place + _FRAME.size : place + _FRAME.size + length]
+    return entry if len(entry) == length and zlib.crc32(entry) == checksum else None
+
+
+class SharedQuantileService(QuantileService):
+    """A client's view of a window that another process owns; a `QuantileService` to its user.
+
+    `rank` needs no message: it uses a copy of the window, which is asked for anew when a call of
+    this client shows that it is old, on `refresh`, and when it has not been looked at for `max_age`
+    seconds. `push` returns when the owner has the rows for good; the rows of threads that push at
+    the same time travel together.
+
+    Args:
+        metrics: names of the columns, in order.
+        max_age: seconds for which `rank` trusts its copy of the window. 0 asks before every call.
+        **window: everything else that `QuantileService` takes.
+    """
+
+    def __init__(self, metrics: Sequence[str], *, max_age: float = 1.0, **window: Any) -> None:
+        super().__init__(metrics, **window)
+        if not max_age >= 0:
+            raise InputError(f"max_age: expected seconds of at least 0, got {max_age!r}")
+        self.max_age = max_age
+        self._version = -1
+        self._checked = float("-inf")
+        self._sending = threading.Lock()  # one mutating call at a time; the next takes all rows
+        self._outbox: list[tuple[Floats, Codes | None]] = []
+        self._unacknowledged: tuple[int, Floats, Codes | None] | None = None
+        self._client, self._number = uuid4().hex, 0
+        self._process = os.getpid()
+
+    def _ask(self, method: str, *arguments: Any) -> Any:
+        """Call a method of the `Owner`, as often as it takes to get an answer.
+
+        Raises:
+            StateError: there is none to be had.
+        """
+        raise NotImplementedError
+
+    def _now(self) -> float:
+        return time.monotonic()
+
+    # -- read ---------------------------------------------------------------------------------
+
+    def rank(self, values: ArrayLike, keys: str | Sequence[str] | None = None) -> Floats:
+        """Rank values against this client's copy of the window; see `QuantileService.rank`."""
+        if self._now() - self._checked >= self.max_age:
+            self.refresh()
+        return super().rank(values, keys)
+
+    def refresh(self) -> None:
+        """Make sure that `rank` uses the newest window."""
+        now = self._now()
+        frozen: Frozen | None = self._ask("frozen", self._version)
+        if frozen is not None:
+            with self._lock:
+                # copies: what a transport hands out may be read-only or shared
+                self._snapshots = tuple(
+                    Snapshot(np.array(columns), np.array(counts), self.ties)
+                    for columns, counts in frozen.columns
+                )
+                self._version, self._step = frozen.version, frozen.step
+        self._checked = now
+
+    @property
+    def size(self) -> int:
+        """Rows in the window, those of the warm start included; with keys, in all windows."""
+        return int(self._ask("look", "size"))
+
+    @property
+    def pending(self) -> int:
+        """Rows pushed since the last flush, by all clients."""
+        return int(self._ask("look", "pending"))
+
+    @property
+    def step(self) -> int | None:
+        """The last step whose rows entered the window, or None before the first."""
+        step: int | None = self._ask("look", "step")
+        return step
+
+    @property
+    def rows(self) -> Floats:
+        """(size, N) float64, rows from the oldest to the newest, key after key; a copy."""
+        return np.array(self._ask("look", "rows"))
+
+    def summary(self, key: str | None = None) -> dict[str, MetricSummary]:
+        """What the window says about each metric; see `QuantileService.summary`."""
+        self._check_keys(key, 1)
+        summary: dict[str, MetricSummary] = self._ask("look", "summary", key)
+        return summary
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that a restart needs; see `QuantileService.state_dict`."""
+        state: dict[str, Any] = self._ask("look", "state_dict")
+        return state
+
+    # -- write --------------------------------------------------------------------------------
+
+    def flush(self, step: int) -> FlushStats:
+        """Move the pending rows of all clients into the window; see `QuantileService.flush`.
+
+        One client does it, when all have pushed: whoever runs the step, as a rule the driver.
+        """
+        stats = FlushStats(*self._call("flush", step))
+        self.refresh()
+        return stats
+
+    def discard(self) -> int:
+        """Drop the pending rows of all clients; returns how many they were."""
+        return int(self._call("discard"))
+
+    def reset(self) -> None:
+        """Back to the warm start: no pending rows, no step."""
+        self._call("reset")
+        self.refresh()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from a state that `state_dict` gave; see `QuantileService.load_state_dict`."""
+        self._call("load_state_dict", dict(state))
+        self.refresh()
+
+    def _push(self, rows: Floats, codes: Codes | None) -> None:
+        """Send rows; on an error they stay here, and travel with the next call."""
+        with self._lock:
+            self._outbox.append((rows, codes))
+        with self._sending:
+            self._send_rows()
+
+    def _call(self, method: str, *arguments: Any) -> Any:
+        with self._sending:
+            self._send_rows()
+            self._number += 1
+            return self._numbered(self._number, method, *arguments)
+
+    def _send_rows(self) -> None:
+        if self._process != os.getpid():
+            # A fork is another client: the owner would take its numbers for repetitions, and the
+            # parent sends what was on its way.
+            self._client, self._number, self._process = uuid4().hex, 0, os.getpid()
+            self._unacknowledged = None
+        while True:
+            if self._unacknowledged is None:
+                with self._lock:
+                    self._pending, self._outbox = self._outbox, []
+                    rows, codes = self._waiting()
+                    self._pending = []
+                if len(rows) == 0:
+                    return
+                self._number += 1
+                self._unacknowledged = self._number, rows, codes
+            number, rows, codes = self._unacknowledged
+            self._numbered(number, "push", rows, codes)
+            self._unacknowledged = None
+
+    def _check(self) -> None:
+        self._ask("look", "_check")
+
+    def _numbered(self, number: int, method: str, *arguments: Any) -> Any:
+        version, answer = self._ask("call", self._client, number, method, *arguments)
+        if version != self._version:
+            self._checked = float("-inf")
+        return answer

@@ -1,0 +1,211 @@
+"""Owner and clients over a bad network: what was acknowledged is in the window once."""
+
+from __future__ import annotations
+
+import collections
+import os
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from services import DirectQuantileService
+
+import rankreward as rr
+from rankreward.quantiles.shared import Owner, SharedQuantileService
+
+CONFIG = {"metrics": ["a", "b"], "window": 4000, "warm_start": 0}
+
+
+class Network:
+    """Carries calls to an owner that may die at any of them; fate says what becomes of each."""
+
+    def __init__(self, folder: Path, fates: list[str]) -> None:
+        self.folder, self.fates = folder, list(fates)
+        self.owner = Owner(CONFIG, folder, resume=False)
+        self.calls = 0
+
+    def carry(self, method: str, *arguments: Any) -> Any:
+        while True:
+            self.calls += 1
+            fate = self.fates.pop() if self.fates else "fine"
+            if fate == "lost":  # on the way there
+                continue
+            if fate == "dies before":
+                self.owner = Owner(CONFIG, self.folder, resume=True)
+                continue
+            answer = getattr(self.owner, method)(*arguments)
+            if fate == "twice":
+                assert getattr(self.owner, method)(*arguments) == answer
+            if fate == "dies after":
+                self.owner = Owner(CONFIG, self.folder, resume=True)
+                continue
+            if fate == "unanswered":
+                continue
+            return answer
+
+
+class Client(SharedQuantileService):
+    """A client at the end of a `Network`."""
+
+    def __init__(self, network: Network) -> None:
+        super().__init__(**CONFIG, max_age=0.0)
+        self.network = network
+
+    def _ask(self, method: str, *arguments: Any) -> Any:
+        return self.network.carry(method, *arguments)
+
+
+FATES = st.sampled_from(["fine", "lost", "twice", "unanswered", "dies before", "dies after"])
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    fates=st.lists(FATES, max_size=60),
+    moves=st.lists(st.tuples(st.integers(0, 2), st.sampled_from(["push", "flush"])), max_size=25),
+)
+def test_every_row_is_in_the_window_once(
+    tmp_path_factory: pytest.TempPathFactory, fates: list[str], moves: list[tuple[int, str]]
+) -> None:
+    """Lost, doubled and unanswered calls, and deaths of the owner between any two of them."""
+    network = Network(tmp_path_factory.mktemp("owner"), fates)
+    clients = [Client(network) for _ in range(3)]
+    sent, waiting = [], 0
+    for number, (who, move) in enumerate(moves):
+        if move == "push":
+            clients[who].push([[number, 0.0], [number, 1.0]])
+            sent += [(float(number), 0.0), (float(number), 1.0)]
+            waiting += 2
+        else:
+            assert clients[who].flush(number).added == waiting  # even if it was asked twice
+            waiting = 0
+    network.fates = []
+    clients[0].flush(len(moves))
+    rows = [tuple(row) for row in clients[1].rows.tolist()]
+    assert collections.Counter(rows) == collections.Counter(sent)
+    probe = np.array([[3.0, 0.5]])
+    oracle = rr.QuantileService(**CONFIG)
+    oracle.load_state_dict(network.owner.service.state_dict())
+    for client in clients:
+        assert client.rank(probe).tobytes() == oracle.rank(probe).tobytes()
+
+
+@pytest.mark.parametrize("cut", range(60))
+def test_a_journal_cut_by_death_keeps_what_was_acknowledged(tmp_path: Path, cut: int) -> None:
+    """Half an entry at the end was never acknowledged; it is dropped, and pushes go on after it."""
+    client = DirectQuantileService(**CONFIG, owner=Owner(CONFIG, tmp_path, resume=False))
+    client.push([[1.0, 1.0]])
+    whole = (tmp_path / "pending.log").stat().st_size
+    client.push([[2.0, 2.0]])
+    size = (tmp_path / "pending.log").stat().st_size
+    os.truncate(tmp_path / "pending.log", size - 1 - cut * (size - whole - 1) // 59)
+    client.owner = Owner(CONFIG, tmp_path, resume=True)
+    assert client.pending == 1
+    client.push([[3.0, 3.0]])
+    client.owner = Owner(CONFIG, tmp_path, resume=True)
+    client.flush(1)
+    assert sorted(client.rows.tolist()) == [[1.0, 1.0], [3.0, 3.0]]
+
+
+def test_a_folder_with_a_window_is_not_taken_up_unknowingly(tmp_path: Path) -> None:
+    """A new run in an old folder is an error; so is another configuration."""
+    owner = Owner(CONFIG, tmp_path, resume=False)
+    client = DirectQuantileService(**CONFIG, owner=owner)
+    client.push([[0.1, 0.2]])
+    client.flush(1)
+    with pytest.raises(rr.StateError, match="pass resume=True to go on with it"):
+        Owner(CONFIG, tmp_path, resume=False)
+    with pytest.raises(rr.CheckpointError, match="expected window=7"):
+        Owner({**CONFIG, "window": 7}, tmp_path, resume=True)
+    (tmp_path / "window.npz").write_bytes(b"x")
+    with pytest.raises(rr.CheckpointError, match="damaged or foreign"):
+        Owner(CONFIG, tmp_path, resume=True)
+    rr.QuantileService(**CONFIG).save(tmp_path / "window.npz")
+    with pytest.raises(rr.CheckpointError, match="expected the state of a shared window"):
+        Owner(CONFIG, tmp_path, resume=True)
+
+
+def test_rows_of_a_push_that_failed_travel_with_the_next_call() -> None:
+    """An error of the network loses nothing and doubles nothing."""
+    client = DirectQuantileService(**CONFIG)
+    ask, fails = client._ask, True
+
+    def flaky(method: str, *arguments: Any) -> Any:
+        answer = ask(method, *arguments)
+        if method == "call" and fails:
+            raise rr.StateError("no answer")  # and yet it was done
+        return answer
+
+    client._ask = flaky  # type: ignore[method-assign]
+    with pytest.raises(rr.StateError, match="no answer"):
+        client.push([[1.0, 1.0]])
+    with pytest.raises(rr.StateError, match="no answer"):
+        client.push([[2.0, 2.0]])
+    fails = False
+    assert client.flush(1).added == 2
+
+
+def test_threads_that_push_at_once_share_a_message() -> None:
+    """While one call is under way, the rows of all others wait for the next, and go together."""
+    client = DirectQuantileService(**CONFIG)
+    ask, calls, gate = client._ask, [], threading.Event()
+
+    def slow(method: str, *arguments: Any) -> Any:
+        if method == "call":
+            calls.append(len(arguments[3]))
+            gate.wait(10)
+        return ask(method, *arguments)
+
+    client._ask = slow  # type: ignore[method-assign]
+    threads = [threading.Thread(target=client.push, args=([[n, n]],)) for n in range(20)]
+    threads[0].start()
+    while not calls:
+        pass
+    for thread in threads[1:]:
+        thread.start()
+    while len(client._outbox) < 19:
+        pass
+    gate.set()
+    for thread in threads:
+        thread.join(10)
+    assert calls == [1, 19]
+    client._ask = ask  # type: ignore[method-assign]
+    assert client.flush(1).added == 20
+
+
+def test_a_copy_is_trusted_for_max_age() -> None:
+    """Without messages in between; `refresh` and an answer that shows a new version end it."""
+    owner = Owner(CONFIG, None, resume=False)
+    driver = DirectQuantileService(**CONFIG, owner=owner)
+    worker = DirectQuantileService(**CONFIG, owner=owner, max_age=10.0)
+    clock = [0.0]
+    worker._now = lambda: clock[0]  # type: ignore[method-assign]
+    assert worker.rank([[0.5, 0.5]]).tolist() == [[1.0, 1.0]]
+    driver.push([[0.9, 0.9]])
+    driver.flush(1)
+    clock[0] = 9.9
+    assert worker.rank([[0.5, 0.5]]).tolist() == [[1.0, 1.0]]  # old
+    clock[0] = 10.1
+    assert worker.rank([[0.5, 0.5]]).tolist() == [[0.0, 0.0]]
+    driver.push([[0.1, 0.1]])
+    driver.flush(2)
+    worker.push([[0.5, 0.5]])  # its answer tells of the new version
+    assert worker.rank([[0.5, 0.5]]).tolist() == [[0.5, 0.5]]
+    driver.push([[0.2, 0.2]])
+    driver.flush(3)
+    worker.refresh()
+    assert worker.rank([[0.3, 0.3]]).tolist() == [[0.5, 0.5]]
+    with pytest.raises(rr.InputError, match="max_age: expected seconds of at least 0"):
+        DirectQuantileService(**CONFIG, max_age=-1.0)
+
+
+def test_a_fork_is_another_client() -> None:
+    """A child that inherits a client does not repeat its parent's numbers."""
+    client = DirectQuantileService(**CONFIG)
+    client.push([[1.0, 1.0]])
+    client._process = -1  # as the child sees it
+    client.push([[2.0, 2.0]])
+    assert client.pending == 2
