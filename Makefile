@@ -1,11 +1,12 @@
 # make demo: train a tiny Qwen2.5-VL with the ranked reward.  make test: every check.
+# make bench: every figure of docs/performance.svg, in some minutes on two quiet cores.
 PYTHON ?= python3
 SEED ?= 0
 STEPS ?= 150
 BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test clean
+.PHONY: demo test bench clean
 
 demo: .venv/demo
 	$(BIN)/python examples/digits/demo.py --seed $(SEED) --steps $(STEPS) --out runs/demo
@@ -16,6 +17,12 @@ test: .venv/test
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile  # one thread a worker, one worker a file
+
+# No benchmark fails for being slow: the goals stand in the report alone.
+bench: .venv/test
+	@mkdir -p runs
+	OMP_NUM_THREADS=1 $(BIN)/pytest benchmarks --benchmark-json=runs/benchmarks.json
+	$(BIN)/python benchmarks/report.py
 
 # torch goes in first and alone: without it another package may bring a build of several gigabytes.
 .venv/torch: constraints.txt

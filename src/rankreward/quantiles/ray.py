@@ -155,8 +155,7 @@ class _Actor:
     """The `Owner` as Ray calls it."""
 
     def __init__(self, config: dict[str, Any], identity: dict[str, Any], *, resume: bool) -> None:
-        import ray
-
+        ray: Any = require("ray", extra="ray")
         self._put = ray.put
         self._identity = {**identity, **config}
         self._stored: tuple[int, _Stored] | None = None
