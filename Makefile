@@ -1,5 +1,5 @@
 # make demo: train a tiny Qwen2.5-VL with the ranked reward.  make test: every check.
-# make bench: every figure of docs/performance.svg, in some minutes on two quiet cores.
+# make bench: every figure of docs/performance.md, in two minutes on two quiet cores.
 PYTHON ?= python3
 SEED ?= 0
 STEPS ?= 150
@@ -23,6 +23,7 @@ bench: .venv/test
 	@mkdir -p runs
 	OMP_NUM_THREADS=1 $(BIN)/pytest benchmarks --benchmark-json=runs/benchmarks.json
 	$(BIN)/python benchmarks/report.py
+	$(BIN)/python benchmarks/simulate.py
 
 # torch goes in first and alone: without it another package may bring a build of several gigabytes.
 .venv/torch: constraints.txt

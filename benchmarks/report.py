@@ -1,7 +1,7 @@
 """What the benchmarks found, beside the goals.
 
 Goes in: the JSON of pytest-benchmark, in which `conftest.versus` left every round of ours and of
-each rival. Comes out: `results.json`, a table in Markdown, and `docs/performance.svg`.
+each rival. Comes out: `results.json`, the table of `docs/performance.md`, and its picture.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 ROOT = Path(__file__).parent.parent
+PAGE = ROOT / "docs" / "performance.md"
 GREY = "#777777"  # as far from white as from black: the page may be either
 REACHED, MISSED = "#2a88d8", "#d8622a"
 
@@ -24,6 +25,7 @@ def main(raw: Path, results: Path, figure: Path) -> None:
     found = summarize(json.loads(raw.read_text()))
     results.write_text(json.dumps(found, indent=1) + "\n")
     print(table(found))
+    write_table(PAGE, "figures", table(found))
     figure.parent.mkdir(exist_ok=True)
     draw(found, figure)
 
@@ -85,6 +87,15 @@ def table(found: dict[str, Any]) -> str:
             spread = f"{median}x ({low} to {high})"
             lines.append(f"| {row['row']} | {ours} | {name} | {spread} | {goal} | {reached} |")
     return "\n".join(lines)
+
+
+def write_table(page: Path, name: str, text: str) -> None:
+    """Put a table into a page, between its comments `name` and `/name`."""
+    before, begin, rest = page.read_text().partition(f"<!-- {name} -->\n")
+    _, end, after = rest.partition(f"<!-- /{name} -->")
+    if not (begin and end):
+        raise ValueError(f"{page}: expected the comments {name} and /{name}")
+    page.write_text(f"{before}{begin}{text}\n{end}{after}")
 
 
 def _yes(reached: bool) -> str:  # noqa: FBT001 - a value, not a switch

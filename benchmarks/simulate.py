@@ -6,7 +6,7 @@ The owner of the window, the clients and every row are real, and so are the seco
 spends on a call; the network is a formula. Each worker fetches the frozen window, ranks its rows,
 and pushes them, the next call when the last is answered, all workers at once: the worst case, for
 in training rollouts end one by one. Then one client flushes, and the window is compared with that
-of a local service. Prints a table; writes `simulation.json` beside this file and a picture.
+of a local service. Prints a table; writes `simulation.json` beside this file, `docs/performance.md` and a picture.
 """
 
 from __future__ import annotations
@@ -27,12 +27,14 @@ matplotlib.use("Agg")
 matplotlib.rcParams["svg.hashsalt"] = "rankreward"
 
 from matplotlib import pyplot as plt  # noqa: E402 - after the backend is chosen
+from report import PAGE, write_table  # noqa: E402
 from tqdm import tqdm  # noqa: E402
 
 import rankreward as rr  # noqa: E402
 from rankreward.quantiles.shared import Owner, SharedQuantileService  # noqa: E402
 
 HERE = Path(__file__).parent
+RESULTS = HERE / "simulation.json"
 LATENCY = 0.3e-3  # seconds one way: a call to an actor on one machine took 0.6 ms there and back
 DISPATCH = 0.15e-3  # seconds that the actor's process spends on a call besides the owner's work
 BANDWIDTH = 1e9  # bytes a second, each way, of the owner's one line to all workers
@@ -145,6 +147,21 @@ def step(workers: int, rows: int, rows_per_push: int, window: int) -> Step:
     )
 
 
+def table(steps: list[dict[str, Any]]) -> str:
+    """A line a step, in Markdown."""
+    lines = [
+        "| workers | rows | rows a push | window | calls | MB to the owner | MB from it "
+        "| owner's seconds | seconds a step | of them flush |",
+        "|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    for each in steps:
+        values = [
+            f"{value:,}" if isinstance(value, int) else f"{value:.2f}" for value in each.values()
+        ]
+        lines.append(f"| {' | '.join(values)} |")
+    return "\n".join(lines)
+
+
 def draw(steps: list[Step], path: Path) -> None:
     """Seconds a step over rows, a line for each size of a push."""
     figure, axes = plt.subplots(figsize=(6, 3.6))
@@ -175,29 +192,23 @@ def main() -> None:
     parser.add_argument("--workers", type=int, nargs="+", default=[10, 100, 1000])
     parser.add_argument("--rows-per-push", type=int, nargs="+", default=[1, 8, 128, 1000])
     parser.add_argument("--rows-per-worker", type=int, default=1000)
-    parser.add_argument("--out", type=Path, default=HERE / "simulation.json")
+    parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--picture", type=Path, default=HERE.parent / "docs" / "simulation.svg")
     options = parser.parse_args()
     rr.warmup()
     plan = [(w, size, 2048) for size in options.rows_per_push for w in options.workers]
     plan += [(max(options.workers), max(options.rows_per_push), 65536)]
-    steps = []
-    print("| workers | rows | rows a push | window | calls | MB in | MB out | owner s | step s | flush s |")
-    print("|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|")
-    for workers, size, window in plan:
-        each = step(workers, workers * options.rows_per_worker, size, window)
-        steps.append(each)
-        print(
-            f"| {workers:,} | {each.rows:,} | {size} | {window} | {each.calls:,} | "
-            f"{each.megabytes_to_owner:.1f} | {each.megabytes_from_owner:.1f} | "
-            f"{each.owner_busy_seconds:.2f} | {each.step_seconds:.2f} | {each.flush_seconds:.2f} |",
-            flush=True,
-        )
+    steps = [
+        step(workers, workers * options.rows_per_worker, size, window)
+        for workers, size, window in plan
+    ]
+    print(table([asdict(each) for each in steps]))
     network = {"latency": LATENCY, "dispatch": DISPATCH, "bandwidth": BANDWIDTH}
     about = {"python": platform.python_version(), "numpy": np.__version__, **network}
     record = {"about": about, "steps": [asdict(each) for each in steps]}
     options.out.write_text(json.dumps(record, indent=1) + "\n")
-    options.picture.parent.mkdir(parents=True, exist_ok=True)
+    if options.out == RESULTS:
+        write_table(PAGE, "simulation", table(record["steps"]))
     draw(steps, options.picture)
 
 

@@ -4,21 +4,33 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import re
 from pathlib import Path
 
 import pytest
+import report as benchmark_report
+import simulate
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")]
+PAGES += sorted((ROOT / "docs").glob("*.md"))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_local_links_lead_somewhere(page: Path) -> None:
     """Every relative link of a page is a file of the repository."""
-    for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+    for target in re.findall(r"\]\(([^)]+)\)", page.read_text()):
         if not target.startswith("http"):
-            assert (page.parent / target).exists(), target
+            name, _, anchor = target.partition("#")
+            found = page.parent / name if name else page
+            assert found.exists(), target
+            headings = re.findall(r"^#+ (.*)$", found.read_text(), re.MULTILINE) if anchor else []
+            assert not anchor or anchor in {slug(heading) for heading in headings}, target
+
+
+def slug(heading: str) -> str:
+    return re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
 
 
 def test_readme_prints_what_its_comments_say() -> None:
@@ -34,7 +46,7 @@ def test_readme_prints_what_its_comments_say() -> None:
         for line, promise in zip(printed.getvalue().splitlines(), promised, strict=False):
             assert line == promise
             checked += 1
-    assert checked == 4
+    assert checked == 6
 
 
 def test_readme_names_every_folder() -> None:
@@ -45,3 +57,12 @@ def test_readme_names_every_folder() -> None:
     }
     named = set(re.findall(r"`(\w+)/`", text[text.index("## Where things are") :]))
     assert named - {"recipes"} == folders
+
+
+def test_the_page_on_performance_shows_the_committed_figures() -> None:
+    """Its tables are those of the benchmark's results and of the simulation."""
+    page = (ROOT / "docs" / "performance.md").read_text()
+    found = json.loads((ROOT / "benchmarks" / "results.json").read_text())
+    assert benchmark_report.table(found) in page
+    steps = json.loads((ROOT / "benchmarks" / "simulation.json").read_text())["steps"]
+    assert simulate.table(steps) in page
