@@ -6,7 +6,8 @@ The owner of the window, the clients and every row are real, and so are the seco
 spends on a call; the network is a formula. Each worker fetches the frozen window, ranks its rows,
 and pushes them, the next call when the last is answered, all workers at once: the worst case, for
 in training rollouts end one by one. Then one client flushes, and the window is compared with that
-of a local service. Prints a table; writes `simulation.json` beside this file, `docs/performance.md` and a picture.
+of a local service. Writes `simulation.json` beside this file, the table of `docs/performance.md`
+and its picture.
 """
 
 from __future__ import annotations
@@ -150,8 +151,10 @@ def step(workers: int, rows: int, rows_per_push: int, window: int) -> Step:
 def table(steps: list[dict[str, Any]]) -> str:
     """A line a step, in Markdown."""
     lines = [
-        "| workers | rows | rows a push | window | calls | MB to the owner | MB from it "
-        "| owner's seconds | seconds a step | of them flush |",
+        (
+            "| workers | rows | rows a push | window | calls | MB to the owner | MB from it "
+            "| owner's seconds | seconds a step | of them flush |"
+        ),
         "|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for each in steps:
