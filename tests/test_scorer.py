@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import threading
@@ -355,3 +356,22 @@ def test_bad_arguments_raise_and_record_nothing(
         scorer.score(completions, **arguments)
     assert "\n" not in str(caught.value)
     assert scorer.quantiles.pending == 0
+
+
+def test_each_task_is_ranked_within_itself() -> None:
+    """With windows by key, what one task earned does not move the ranks of another."""
+    recipe = rr.Recipe.load("dr_seg").model_dump(by_alias=True)
+    recipe["accuracy"]["normalizer"] |= {"warm_start": 0}
+    scorer = rr.Scorer(recipe, quantiles=functools.partial(rr.QuantileService, keys=("a", "b")))
+    texts, references = [wrap(G1), wrap([])], [G1, G1]
+    scorer.score(texts, references, keys=["a", "b"])
+    scorer.flush(1)
+    batch = scorer.score(texts[:1] * 2, references, keys=["a", "b"])
+    assert batch.ranks["iou"].tolist() == [1.0, 1.0]
+    batch = scorer.score(texts[1:] * 2, references, keys=["a", "b"])
+    assert batch.ranks["iou"].tolist() == [0.0, 1.0]
+    with pytest.raises(
+        rr.InputError, match="keys: expected 2, one a row, or one for all, got none"
+    ):
+        scorer.score(texts, references)
+    assert scorer.quantiles.pending == 4

@@ -99,6 +99,7 @@ class Scorer:
         *,
         images: Sequence[Any] | None = None,
         groups: Sequence[Any] | None = None,
+        keys: str | Sequence[str] | None = None,
         record: bool = True,
     ) -> RewardBatch:
         """Score a batch.
@@ -108,6 +109,8 @@ class Scorer:
             references: B references, each a JSON text or the list it stands for.
             images: B images, for recipes that look at them; `dr_seg` does not.
             groups: B group ids, for recipes that compare within a group; `dr_seg` does not.
+            keys: B names of windows, or one for all, where `quantiles` has several: a task or
+                dataset is then ranked within itself.
             record: True makes the raw metrics pending for the window; evaluation passes False.
 
         Returns:
@@ -115,17 +118,18 @@ class Scorer:
             value for every metric, and its `Failure`; the others are untouched by it.
 
         Raises:
-            InputError: the lengths differ, or a completion is no string; nothing is recorded.
+            InputError: the lengths differ, a completion is no string, or a key is unknown;
+                nothing is recorded.
             BadReferenceError: a reference cannot be read; nothing is recorded.
         """
         _check_lengths(completions, references=references, images=images, groups=groups)
         targets = _read_references(references, self.recipe.response.frame)
         responses = [self._parse(text, index) for index, text in enumerate(completions)]
         raw = self._raw(responses, targets)
-        ranks = self._ranks(raw, targets)
+        ranks = self._ranks(raw, targets, keys)
         terms = self._terms(responses, ranks)
         if record:
-            self.quantiles.push(raw)
+            self.quantiles.push(raw, keys)
         names = tuple(self.recipe.accuracy.metrics)
         return RewardBatch(
             total=_exact_sum(terms),
@@ -208,9 +212,11 @@ class Scorer:
                 row[:] = raw_metrics(response.answer, target, accuracy.metrics)
         return raw
 
-    def _ranks(self, raw: Floats, targets: Sequence[Objects]) -> Floats:
+    def _ranks(
+        self, raw: Floats, targets: Sequence[Objects], keys: str | Sequence[str] | None
+    ) -> Floats:
         """(B, N) ranks; on a no-target sample the count is right or wrong and keeps its value."""
-        ranks = self.quantiles.rank(raw)
+        ranks = self.quantiles.rank(raw, keys)
         no_target = np.array([len(target) == 0 for target in targets], dtype=bool)
         for column, metric in enumerate(self.recipe.accuracy.metrics.values()):
             if isinstance(metric, CountRatio):
