@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -177,3 +178,94 @@ def test_repeated_sentences_counts_duplicates(sentences: list[str]) -> None:
     """The count is the number of sentences less the number of distinct ones."""
     text = ". ".join(sentences) + "."
     assert metrics.repeated_sentences(text) == len(sentences) - len(set(sentences))
+
+
+def slow_giou(a: NDArray[np.float64], b: NDArray[np.float64], extra: int) -> Fraction:
+    """Generalised IoU of two boxes in exact fractions, from the corners of both."""
+    (ax1, ay1, ax2, ay2), (bx1, by1, bx2, by2) = ([Fraction(v) for v in box] for box in (a, b))
+
+    def area(width: Fraction, height: Fraction) -> Fraction:
+        return max(width + extra, Fraction(0)) * max(height + extra, Fraction(0))
+
+    shared = area(min(ax2, bx2) - max(ax1, bx1), min(ay2, by2) - max(ay1, by1))
+    union = area(ax2 - ax1, ay2 - ay1) + area(bx2 - bx1, by2 - by1) - shared
+    if not union:
+        return Fraction(-1)
+    xs, ys = (ax1, ax2, bx1, bx2), (ay1, ay2, by1, by2)
+    hull = area(max(xs) - min(xs), max(ys) - min(ys))
+    return shared / union - (hull - union) / hull
+
+
+@given(small_boxes, small_boxes, st.booleans())
+def test_box_giou_is_exact(a: NDArray[np.float64], b: NDArray[np.float64], inclusive: bool) -> None:
+    """The formula in fractions gives the same, for boxes without area and inverted ones too."""
+    result = metrics.box_giou(a, b, inclusive=inclusive)
+    assert result.shape == (len(a), len(b))
+    for (i, first), (j, second) in itertools.product(enumerate(a), enumerate(b)):
+        expected = float(slow_giou(first, second, int(inclusive)))
+        assert result[i, j] == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "inclusive", "expected"),
+    [
+        ([0, 0, 10, 10], [0, 0, 10, 10], False, 1.0),
+        ([0, 0, 10, 10], [10, 0, 20, 10], False, 0.0),  # touching: the hull is full
+        ([0, 0, 10, 10], [30, 30, 40, 40], False, -0.875),
+        ([0, 0, 10, 10], [50, 50, 60, 60], False, 1 / 18 - 1),
+        ([0, 0, 9, 9], [10, 0, 19, 9], True, 0.0),
+        ([0, 0, 10, 10], [5, 5, 5, 5], False, 0.0),  # no area, inside
+        ([0, 0, 10, 10], [20, 10, 20, 10], False, -0.5),  # no area, outside
+        ([0, 0, 10, 10], [20, 10, 10, 0], False, -0.5),  # inverted
+        ([5, 5, 5, 5], [5, 5, 5, 5], False, -1.0),
+        ([5, 5, 5, 5], [7, 5, 7, 5], False, -1.0),
+        ([5, 5, 5, 5], [5, 5, 5, 5], True, 1.0),
+    ],
+)
+def test_box_giou_examples(
+    a: list[float], b: list[float], inclusive: bool, expected: float
+) -> None:
+    """Worked examples, those of boxes without area included."""
+    assert metrics.box_giou([a], [b], inclusive)[0, 0] == pytest.approx(expected, abs=1e-12)
+
+
+@given(arrays(np.float64, (3, 4), elements=st.floats(-1e6, 1e6)), st.booleans())
+def test_box_giou_is_bounded(boxes: NDArray[np.float64], inclusive: bool) -> None:
+    """It stays in [-1, 1] and at most the IoU, is symmetric, and follows the order of the boxes."""
+    giou = metrics.box_giou(boxes, boxes, inclusive)
+    assert np.all((giou >= -1) & (giou <= 1))
+    assert np.all(giou <= metrics.box_iou(boxes, boxes, inclusive) + 1e-12)
+    np.testing.assert_allclose(giou, giou.T, rtol=1e-9, atol=1e-12)
+    np.testing.assert_array_equal(metrics.box_giou(boxes[::-1], boxes, inclusive), giou[::-1])
+    with_area = np.all(boxes[:, 2:] - boxes[:, :2] > 1e-6, axis=1)
+    np.testing.assert_allclose(np.diag(giou)[with_area], 1.0)
+
+
+@given(small_boxes, small_boxes)
+def test_box_l1_is_the_mean(a: NDArray[np.float64], b: NDArray[np.float64]) -> None:
+    """A quarter of the city-block distance of the four coordinates."""
+    result = metrics.box_l1(a, b)
+    assert result.shape == (len(a), len(b))
+    for (i, first), (j, second) in itertools.product(enumerate(a), enumerate(b)):
+        assert result[i, j] == sum(abs(p - q) for p, q in zip(first, second, strict=True)) / 4
+    np.testing.assert_array_equal(result, metrics.box_l1(b, a).T)
+
+
+@pytest.mark.parametrize(
+    ("b", "expected"),
+    [([105, 95, 305, 295], 5.0), ([110, 110, 310, 310], 10.0), ([100, 100, 300, 339], 9.75)],
+)
+def test_box_l1_examples(b: list[float], expected: float) -> None:
+    """Worked examples on either side of the usual threshold of 10 pixels."""
+    assert metrics.box_l1([[100, 100, 300, 300]], [b])[0, 0] == expected
+
+
+@pytest.mark.parametrize("metric", [metrics.box_giou, metrics.box_l1])
+def test_box_metrics_refuse_other_shapes(metric: object) -> None:
+    """They check their arguments as `box_iou` does; no boxes are no error."""
+    assert callable(metric)
+    assert metric([], [[0, 0, 1, 1]]).shape == (0, 1)
+    with pytest.raises(rr.InputError, match=r"b: expected shape \(N, 4\), got \(4,\)"):
+        metric([[0, 0, 1, 1]], [0, 0, 1, 1])
+    with pytest.raises(rr.InputError, match="a: expected finite numbers"):
+        metric([[0, 0, 1, math.inf]], [[0, 0, 1, 1]])
