@@ -177,3 +177,9 @@ def test_repeated_sentences_counts_duplicates(sentences: list[str]) -> None:
     """The count is the number of sentences less the number of distinct ones."""
     text = ". ".join(sentences) + "."
     assert metrics.repeated_sentences(text) == len(sentences) - len(set(sentences))
+
+
+@given(st.text(st.sampled_from("aAbB1 ._-!?\n\t\x00<>/look\x1f\x85"), max_size=60))
+def test_plain_text_repeats_as_any_other(text: str) -> None:
+    """The short way for ASCII counts what the general one counts."""
+    assert metrics.repeated_sentences(text) == metrics.repeated_sentences(text + ". \u00e9")

@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from scipy import stats
 
 import rankreward as rr
-from rankreward.quantiles import ecdf, kernels, loading
+from rankreward import compiled as loading
+from rankreward.quantiles import ecdf, kernels
 
 GOLDEN = Path(__file__).parent / "golden" / "quantile_traces.jsonl.gz"
 TRACES = [json.loads(line) for line in gzip.decompress(GOLDEN.read_bytes()).splitlines()]
@@ -98,8 +99,9 @@ class Window(RuleBasedStateMachine):
     def begin(
         self, window: int, warm: int, ties: Any, order: Any, width: int, compiled: bool
     ) -> None:
-        self.loaded = loading._kernels, loading._spent
-        loading._kernels, loading._spent = kernels if compiled else None, -math.inf
+        self.loaded = loading._loaded, loading._spent
+        loaded = {"rankreward.quantiles.kernels": kernels} if compiled else {}
+        loading._loaded, loading._spent = loaded, -math.inf
         warm = min(warm, window)
         self.service = self.make(
             metrics=tuple("abc"[:width]), window=window, warm_start=warm, ties=ties, order=order
@@ -109,7 +111,7 @@ class Window(RuleBasedStateMachine):
         self.step = 0
 
     def teardown(self) -> None:
-        loading._kernels, loading._spent = self.loaded
+        loading._loaded, loading._spent = self.loaded
 
     @rule(data=st.data(), count=st.integers(0, 6))
     def push(self, data: st.DataObject, count: int) -> None:

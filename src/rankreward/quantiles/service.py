@@ -16,13 +16,13 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from rankreward.compiled import kernels
 from rankreward.errors import CheckpointError, InputError, StepOrderError
 from rankreward.metrics.arrays import as_floats
 from rankreward.quantiles.checkpoint import load_state, save_state
 from rankreward.quantiles.ecdf import Ties, shuffle_keys
-from rankreward.quantiles.loading import kernels
 from rankreward.quantiles.summary import MetricSummary, summarize
-from rankreward.quantiles.window import Snapshot, Window
+from rankreward.quantiles.window import KERNELS, Snapshot, Window
 
 Order = Literal["canonical", "arrival"]
 Precision = Literal["float64", "float32"]
@@ -477,7 +477,7 @@ def _canonical(rows: Floats, step: int) -> Floats:
     """The rows in an order that depends on the rows and the step alone: sorted, then shuffled."""
     order = np.empty(len(rows), dtype=np.int64)
     keys = np.empty(len(rows), dtype=np.uint64)
-    compiled = kernels(len(rows) * 2e-7)
+    compiled = kernels(KERNELS, len(rows) * 2e-7)
     fill = shuffle_keys if compiled is None else compiled.shuffle_keys
     fill(rows, np.uint64(step), order, keys)
     return rows[order[np.argsort(keys)]]  # the keys of one stream differ
