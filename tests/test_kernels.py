@@ -311,3 +311,38 @@ def test_ragged_geometry_is_that_of_one_by_one(
         else:
             assert math.isnan(means[sample])
         a, b, pair = a + rows, b + columns, pair + rows * columns
+
+
+def test_without_working_kernels_numpy_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A broken Numba is told once, and costs speed alone; `warmup` raises it."""
+
+    def broken(name: str) -> Any:
+        raise ImportError("numba is broken")
+
+    monkeypatch.setattr(loading, "_loaded", {})
+    monkeypatch.setattr(loading, "_spent", 5.0)
+    monkeypatch.setattr(loading.importlib, "import_module", broken)
+    service = rr.QuantileService(("a",), window=4, warm_start=0)
+    service.push([[0.5]])
+    with pytest.warns(RuntimeWarning, match="works on without its compiled kernels.*is broken"):
+        service.flush(1)
+    assert service.rank([[0.5]]).tolist() == [[1.0]]
+    assert loading.kernels(QUANTILES, 100.0) is None
+    with pytest.raises(ImportError, match="numba is broken"):
+        rr.warmup()
+
+
+def test_merges_in_a_row_with_undefined_values() -> None:
+    """Each snapshot is made from the last, whose columns end in leftovers."""
+    rng = np.random.default_rng(3)
+    rr.warmup()
+    rows = rng.random((300, 2))
+    snapshot = Snapshot.of(rows, "weak")
+    for _ in range(40):
+        new = np.where(rng.random((20, 2)) < 0.4, np.nan, rng.random((20, 2)).round(1))
+        snapshot = snapshot.moved(rows[:20], new)
+        rows = np.concatenate([rows[20:], new])
+        expected = Snapshot.of(rows, "weak")
+        assert snapshot.counts.tolist() == expected.counts.tolist()
+        for a, b, count in zip(snapshot.columns, expected.columns, expected.counts, strict=True):
+            assert np.array_equal(a[:count], b[:count])

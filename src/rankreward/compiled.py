@@ -9,7 +9,9 @@ to do calls `warmup` and has them at once.
 from __future__ import annotations
 
 import importlib
+import os
 import threading
+import warnings
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
@@ -19,7 +21,7 @@ MODULES = ("rankreward.metrics.kernels", "rankreward.quantiles.kernels")
 
 _lock = threading.Lock()
 _loaded: dict[str, ModuleType] = {}
-_spent = 0.0
+_spent = 0.0  # seconds that NumPy has worked; minus infinity where the kernels cannot be had
 
 
 def warmup() -> None:
@@ -28,6 +30,10 @@ def warmup() -> None:
     They are loaded by themselves once NumPy has cost a second in all; call this where the first
     calls have to be fast, as before a benchmark. The first time on a machine it compiles, for
     some seconds, and keeps the result in Numba's cache. A second call does nothing.
+
+    Raises:
+        Exception: whatever keeps Numba from working here. Loading by itself only warns of it, and
+            goes on with NumPy.
 
     Example:
         >>> warmup()
@@ -49,7 +55,17 @@ def kernels(module: str, cost: float) -> ModuleType | None:
         _spent += cost  # threads may lose one another's additions; it is an estimate
         if _spent < PRICE or _lock.locked():  # while one thread loads, the others work on
             return None
-        warmup()
+        try:
+            warmup()
+        except Exception as error:  # noqa: BLE001 - a broken Numba can raise anything
+            # Speed is lost, answers are not: this must not end a run.
+            _spent = float("-inf")
+            warnings.warn(
+                f"rankreward works on without its compiled kernels, with NumPy: {error!r}",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+            return None
     return _loaded[module]
 
 
@@ -60,9 +76,17 @@ def kernel(signature: str, *, nogil: bool) -> Callable[[Callable[..., Any]], Any
     def decorate(function: Callable[..., Any]) -> Any:
         try:
             return njit(signature, nogil=nogil, error_model="numpy", cache=True)(function)
-        except RuntimeError as error:
-            if "cannot cache" not in str(error):
-                raise
+        except Exception:  # noqa: BLE001 - no place for a cache, a full disk, a damaged file
             return njit(signature, nogil=nogil, error_model="numpy")(function)
 
     return decorate
+
+
+def _after_fork() -> None:
+    """A thread that was loading is not in the child, and would hold its lock for ever."""
+    global _lock  # noqa: PLW0603
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
