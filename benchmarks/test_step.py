@@ -110,20 +110,20 @@ def test_step(versus):
 
 
 def test_geometry(versus):
-    """Raw metrics of 128 rollouts from arrays: IoU, matching, distances. Rollout by rollout."""
+    """Raw metrics of 128 rollouts from arrays: IoU, matching, distances."""
     metrics = rr.Recipe.load("dr_seg").accuracy.metrics
 
     def fresh(number):
         return [
-            tuple((boxes.astype(float), points.astype(float)) for boxes, points in pair)
-            for pair in scenes(np.random.default_rng(number))
+            [(boxes.astype(float), points.astype(float)) for boxes, points in side]
+            for side in zip(*scenes(np.random.default_rng(number)), strict=True)
         ]
 
     def ours(batch):
-        return [raw_metrics(Objects(*found), Objects(*target), metrics) for found, target in batch]
+        return raw_metrics(*([Objects(*each) for each in side] for side in batch), metrics)
 
     def theirs(batch):
-        return [published.geometry(found, target) for found, target in batch]
+        return [published.geometry(*pair) for pair in zip(*batch, strict=True)]
 
     versus(
         "geometry of 128 rollouts",

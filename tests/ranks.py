@@ -85,7 +85,7 @@ def differ() -> dict[str, Any]:
         try:
             service.flush(step=1 + (breaks == "step" and rank == 1))
         except rr.StateError as error:
-            errors.append(str(error))
+            errors.append(f"{type(error).__name__}: {error}")
         if breaks != "window":
             assert service.rows.tobytes() == before
         service.discard()
@@ -105,7 +105,11 @@ def die(who: int, how: int) -> dict[str, Any]:
         service.flush(1)
     except rr.StateError as error:
         assert (service.pending, service.rows.tobytes()) == (1, before)
-        return {"error": str(error), "seconds": time.monotonic() - begun}
+        seconds = time.monotonic() - begun
+        try:
+            service.flush(1)
+        except rr.StateError as again:
+            return {"error": str(error), "seconds": seconds, "again": str(again)}
     return {"error": None}
 
 
@@ -124,6 +128,33 @@ def die_while_gathering() -> dict[str, Any]:
     return {"error": None}
 
 
+def refuse() -> dict[str, Any]:
+    """One rank alone calls with a step that it must refuse; all hear of it, and all go on."""
+    service, errors = make(), []
+    service.push([[0.5, 0.5]])
+    service.flush(4)
+    service.push([[0.25, 0.5]])
+    for step in (3, -1):
+        try:
+            service.flush(step if rank == 1 else 5)
+        except rr.RankRewardError as error:
+            errors.append(f"{type(error).__name__}: {error}")
+    return {"errors": errors, "added": service.flush(6).added}
+
+
+def overlapping() -> dict[str, Any]:
+    """Ranks 0 and 1 have a window that rank 2 lacks, and all three share another."""
+    pair = dist.new_group([0, 1])
+    added = []
+    if rank < 2:
+        small = make(group=pair)
+        small.push([[0.5, 0.5]])
+        added.append(small.flush(1).added)
+    whole = make()
+    whole.push([[0.5, 0.5]])
+    return {"added": [*added, whole.flush(1).added]}
+
+
 dist.init_process_group(
     "gloo",
     init_method=f"tcp://127.0.0.1:{port}",
@@ -135,13 +166,15 @@ SCENARIOS = {
     "identical": identical,
     "subgroup": subgroup,
     "differ": differ,
+    "refuse": refuse,
+    "overlapping": overlapping,
     "killed": lambda: die(1, signal.SIGKILL),
     "stopped": lambda: die(1, signal.SIGSTOP),
     "first": lambda: die(0, signal.SIGKILL),
     "gathering": die_while_gathering,
 }
 print(json.dumps(SCENARIOS[scenario]()), flush=True)
-if scenario in {"identical", "subgroup", "differ"}:
+if scenario in {"identical", "subgroup", "differ", "refuse", "overlapping"}:
     dist.barrier()
     dist.destroy_process_group()
 else:

@@ -385,6 +385,16 @@ def test_state_of_another_service_is_refused(arguments: dict[str, Any], message:
         {"rows": np.zeros((9, 2))},
         {"step": -3},
         {"step": "x"},
+        {"latest": [[9, 2]]},
+        {"latest": [[None, 2]]},
+        {"latest": [[3, 50]]},
+        {"sizes": [3]},
+        {"sizes": [2, 2]},
+        {"rows": np.zeros((9, 2)), "sizes": [9]},
+        {"step": None},
+        {"pending_keys": np.zeros(1)},
+        {"pending_keys": np.ones(1, dtype=int)},
+        {"pending_keys": np.zeros(2, dtype=int)},
     ],
 )
 def test_malformed_state_is_refused(broken: dict[str, Any]) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -86,10 +87,14 @@ def test_differences_are_named_on_every_rank() -> None:
     """Another step, another window (found by its hash) and another configuration."""
     for answer in run("differ", 3):
         step, window, config = answer["errors"]
-        assert step == "flush: expected one step on all ranks, got another on rank 1 than on rank 0"
-        assert "one window after step 1 on all ranks, got another on rank 2" in window
-        assert "one configuration (metrics, window, warm start, ties, order, keys)" in config
-        assert "got another on rank 1" in config
+        same = "flush: expected the same on all ranks, got "
+        assert step == f"StepOrderError: {same}step 1 on rank 0 and step 2 on rank 1"
+        assert re.fullmatch(
+            f"StateError: {same}after step 1 the window [0-9a-f]{{8}} on rank 0 and "
+            "after step 1 the window [0-9a-f]{8} on rank 2",
+            window,
+        )
+        assert config == f"StateError: {same}ties=weak on rank 0 and ties=mid on rank 1"
 
 
 @pytest.mark.parametrize("scenario", ["killed", "stopped"])
@@ -98,6 +103,8 @@ def test_a_rank_that_dies_is_named(scenario: str) -> None:
     for answer in run(scenario, 3, silent=1):
         assert answer["error"].startswith("flush: rank 1 did not come within 3 s; dead")
         assert answer["seconds"] < 6
+        again = "flush: impossible since an earlier one failed: rank 1 did not come"
+        assert answer["again"].startswith(again)
 
 
 def test_the_first_rank_dies() -> None:
@@ -118,3 +125,19 @@ def test_without_a_process_group() -> None:
     """The error says what to call first."""
     with pytest.raises(rr.StateError, match="init_process_group first, or use QuantileService"):
         DistributedQuantileService(("a",))
+
+
+def test_a_rank_that_refuses_does_not_keep_the_others_waiting() -> None:
+    """It raises its own error, they are told which rank and why, and the next flush works."""
+    first, second, third = run("refuse", 3)
+    assert second["errors"][0].startswith("StepOrderError: flush: expected a step of at least 4")
+    assert second["errors"][1].startswith("InputError: step: expected an integer of at least 0")
+    for answer in (first, third):
+        assert answer["errors"][0].startswith("StateError: flush: rank 1 refused: flush: expected")
+        assert answer["errors"][1].startswith("StateError: flush: rank 1 refused: step: expected")
+    assert [answer["added"] for answer in (first, second, third)] == [3, 3, 3]
+
+
+def test_ranks_may_have_different_numbers_of_windows() -> None:
+    """A window of two ranks, and one of all three."""
+    assert [answer["added"] for answer in run("overlapping", 3)] == [[2, 3], [2, 3], [3]]

@@ -17,12 +17,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
+from scipy import optimize
 
 import rankreward as rr
-from rankreward.quantiles import kernels, loading
+from rankreward import compiled as loading
+from rankreward.metrics import ragged
+from rankreward.quantiles import kernels
 from rankreward.quantiles.window import Snapshot
 
 twins = importlib.import_module("rankreward.quantiles.ecdf")  # its function has the name too
+QUANTILES = "rankreward.quantiles.kernels"
 TIES = ["weak", "strict", "mid"]
 ANY = st.floats(allow_nan=False, allow_infinity=False)
 ATOMS = st.sampled_from([0.0, 1.0, 0.5, 5e-324, 1e-310, -1e308, 1e308, 0.1, np.nextafter(0.1, 1)])
@@ -97,12 +101,12 @@ def test_merge_is_that_of_the_twin(data: st.DataObject, width: int, size: int) -
     gone = data.draw(st.integers(0, size))
     expected = Snapshot.of(np.concatenate([rows[gone:], new]), "weak")
     for module in (None, kernels):
-        loaded, loading._kernels = loading._kernels, module
+        loaded, loading._loaded = loading._loaded, {QUANTILES: module} if module else {}
         spent, loading._spent = loading._spent, -math.inf
         try:
             moved = Snapshot.of(rows, "weak").moved(rows[:gone], new)
         finally:
-            loading._kernels, loading._spent = loaded, spent
+            loading._loaded, loading._spent = loaded, spent
         assert moved.counts.tolist() == expected.counts.tolist()
         for a, b, count in zip(moved.columns, expected.columns, moved.counts, strict=True):
             assert np.array_equal(a[:count], b[:count])
@@ -173,15 +177,15 @@ def test_every_form_of_the_same_rows_ranks_the_same() -> None:
 
 def test_numpy_serves_until_loading_repays(monkeypatch: pytest.MonkeyPatch) -> None:
     """The kernels come once NumPy's work has cost their loading, or at once by `warmup`."""
-    monkeypatch.setattr(loading, "_kernels", None)
+    monkeypatch.setattr(loading, "_loaded", {})
     monkeypatch.setattr(loading, "_spent", 0.0)
-    assert loading.kernels(0.4) is None
-    assert loading.kernels(0.4) is None
-    assert loading.kernels(0.4) is kernels
-    monkeypatch.setattr(loading, "_kernels", None)
+    assert loading.kernels(QUANTILES, 0.4) is None
+    assert loading.kernels(QUANTILES, 0.4) is None
+    assert loading.kernels(QUANTILES, 0.4) is kernels
+    monkeypatch.setattr(loading, "_loaded", {})
     monkeypatch.setattr(loading, "_spent", 0.0)
     rr.warmup()
-    assert loading.kernels(0.0) is kernels
+    assert loading.kernels(QUANTILES, 0.0) is kernels
 
 
 def test_threads_work_on_while_one_loads(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -193,16 +197,16 @@ def test_threads_work_on_while_one_loads(monkeypatch: pytest.MonkeyPatch) -> Non
         go_on.wait(10)
         return kernels
 
-    monkeypatch.setattr(loading, "_kernels", None)
+    monkeypatch.setattr(loading, "_loaded", {})
     monkeypatch.setattr(loading, "_spent", 5.0)
     monkeypatch.setattr(loading.importlib, "import_module", slow_import)
-    loader = threading.Thread(target=loading.kernels, args=(1.0,))
+    loader = threading.Thread(target=loading.kernels, args=(QUANTILES, 1.0))
     loader.start()
     assert begun.wait(10)
-    assert loading.kernels(1.0) is None
+    assert loading.kernels(QUANTILES, 1.0) is None
     go_on.set()
     loader.join()
-    assert loading.kernels(0.0) is kernels
+    assert loading.kernels(QUANTILES, 0.0) is kernels
 
 
 def test_a_machine_without_room_for_caches(tmp_path: Path) -> None:
@@ -226,3 +230,119 @@ def test_a_machine_without_room_for_caches(tmp_path: Path) -> None:
         env=environment,
     )
     assert (done.stdout, done.stderr) == ("0.5\n", "")
+
+
+SIZES = st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), max_size=8)
+
+
+def twice(call: Any) -> Any:
+    """What NumPy and what the kernels answer."""
+    rr.warmup()
+    answers = []
+    for loaded in ({}, dict(loading._loaded)):
+        before, loading._loaded = loading._loaded, loaded
+        spent, loading._spent = loading._spent, -math.inf
+        try:
+            answers.append(call())
+        finally:
+            loading._loaded, loading._spent = before, spent
+    return answers
+
+
+@given(sizes=SIZES, data=st.data())
+def test_ragged_matching_is_scipys(sizes: list[tuple[int, int]], data: st.DataObject) -> None:
+    """Any shapes in one batch, ties included: the assignment that SciPy gives each."""
+    rows = np.array([m for m, _ in sizes], dtype=np.int64)
+    columns = np.array([n for _, n in sizes], dtype=np.int64)
+    cell = st.one_of(st.sampled_from([0.0, 1.0, 2.0, -1.0]), st.floats(-1, 1))
+    costs = data.draw(arrays(np.float64, int(rows @ columns), elements=cell))
+    by_numpy, by_kernel = twice(lambda: ragged.match_ragged(costs, rows, columns))
+    assert by_numpy.tolist() == by_kernel.tolist()
+    pair = first = 0
+    for m, n in sizes:
+        expected = optimize.linear_sum_assignment(costs[pair : pair + m * n].reshape(m, n))
+        mine = by_kernel[first : first + m]
+        assert np.flatnonzero(mine >= 0).tolist() == expected[0].tolist()
+        assert mine[mine >= 0].tolist() == expected[1].tolist()
+        pair, first = pair + m * n, first + m
+
+
+@pytest.mark.parametrize("values", [2, 4, 1000])
+def test_large_ragged_matching_is_scipys(values: int) -> None:
+    """Up to 120 objects, as answers may have, with many ties and few."""
+    rng = np.random.default_rng(values)
+    rows, columns = rng.integers(0, 121, (2, 60))
+    costs = rng.integers(0, values, int(rows @ columns)) / 8
+    by_numpy, by_kernel = twice(lambda: ragged.match_ragged(costs, rows, columns))
+    assert by_numpy.tolist() == by_kernel.tolist()
+
+
+@given(sizes=SIZES, data=st.data(), inclusive=st.booleans())
+def test_ragged_geometry_is_that_of_one_by_one(
+    sizes: list[tuple[int, int]], data: st.DataObject, inclusive: bool
+) -> None:
+    """Sorted, compared and averaged: NumPy, the kernels, and the functions for single samples."""
+    m = np.array([a for a, _ in sizes], dtype=np.int64)
+    n = np.array([b for _, b in sizes], dtype=np.int64)
+    place = st.one_of(st.integers(0, 20).map(float), st.floats(-1e6, 1e6))
+    sides = [data.draw(arrays(np.float64, (int(c.sum()), 6), elements=place)) for c in (m, n)]
+
+    def everything() -> list[NDArray[Any]]:
+        left, right = (ragged.sort_objects(s, c) for s, c in zip(sides, (m, n), strict=True))
+        ious, apart = ragged.compare_objects(left, m, right, n, inclusive=inclusive)
+        chosen = ragged.match_ragged(-ious, m, n)
+        return [left, right, ious, apart, ragged.matched_means(ious, chosen, m, n)]
+
+    by_numpy, by_kernel = twice(everything)
+    for a, b in zip(by_numpy, by_kernel, strict=True):
+        assert (a + 0.0).tobytes() == (b + 0.0).tobytes()
+    left, right, ious, apart, means = by_kernel
+    a = b = pair = 0
+    for sample, (rows, columns) in enumerate(sizes):
+        one, other = left[a : a + rows], right[b : b + columns]
+        assert one.tolist() == sorted(sides[0][a : a + rows].tolist())
+        table = rr.metrics.box_iou(one[:, :4], other[:, :4], inclusive)
+        assert table.ravel().tolist() == ious[pair : pair + rows * columns].tolist()
+        distance = rr.metrics.point_distance(one[:, 4:], other[:, 4:])
+        assert distance.ravel().tolist() == apart[pair : pair + rows * columns].tolist()
+        if rows and columns:
+            matched = rr.metrics.match(-table)
+            assert means[sample] == pytest.approx(table[matched].mean())
+        else:
+            assert math.isnan(means[sample])
+        a, b, pair = a + rows, b + columns, pair + rows * columns
+
+
+def test_without_working_kernels_numpy_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A broken Numba is told once, and costs speed alone; `warmup` raises it."""
+
+    def broken(name: str) -> Any:
+        raise ImportError("numba is broken")
+
+    monkeypatch.setattr(loading, "_loaded", {})
+    monkeypatch.setattr(loading, "_spent", 5.0)
+    monkeypatch.setattr(loading.importlib, "import_module", broken)
+    service = rr.QuantileService(("a",), window=4, warm_start=0)
+    service.push([[0.5]])
+    with pytest.warns(RuntimeWarning, match="works on without its compiled kernels.*is broken"):
+        service.flush(1)
+    assert service.rank([[0.5]]).tolist() == [[1.0]]
+    assert loading.kernels(QUANTILES, 100.0) is None
+    with pytest.raises(ImportError, match="numba is broken"):
+        rr.warmup()
+
+
+def test_merges_in_a_row_with_undefined_values() -> None:
+    """Each snapshot is made from the last, whose columns end in leftovers."""
+    rng = np.random.default_rng(3)
+    rr.warmup()
+    rows = rng.random((300, 2))
+    snapshot = Snapshot.of(rows, "weak")
+    for _ in range(40):
+        new = np.where(rng.random((20, 2)) < 0.4, np.nan, rng.random((20, 2)).round(1))
+        snapshot = snapshot.moved(rows[:20], new)
+        rows = np.concatenate([rows[20:], new])
+        expected = Snapshot.of(rows, "weak")
+        assert snapshot.counts.tolist() == expected.counts.tolist()
+        for a, b, count in zip(snapshot.columns, expected.columns, expected.counts, strict=True):
+            assert np.array_equal(a[:count], b[:count])

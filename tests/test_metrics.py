@@ -269,3 +269,9 @@ def test_box_metrics_refuse_other_shapes(metric: object) -> None:
         metric([[0, 0, 1, 1]], [0, 0, 1, 1])
     with pytest.raises(rr.InputError, match="a: expected finite numbers"):
         metric([[0, 0, 1, math.inf]], [[0, 0, 1, 1]])
+
+
+@given(st.text(st.sampled_from("aAbB1 ._-!?\n\t\x00<>/look\x1f\x85"), max_size=60))
+def test_plain_text_repeats_as_any_other(text: str) -> None:
+    """The short way for ASCII counts what the general one counts."""
+    assert metrics.repeated_sentences(text) == metrics.repeated_sentences(text + ". \u00e9")

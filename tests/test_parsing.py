@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 from builders import G1, G2, wrap
@@ -10,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import rankreward as rr
+from rankreward.parsing import answers
 from rankreward.parsing.prompts import PLACEHOLDERS
 
 GOOD = json.dumps(G1)
@@ -228,3 +230,61 @@ def test_wrong_arguments_raise(args: tuple[object, ...], message: str) -> None:
     """A wrong argument is the caller's error, unlike a wrong completion."""
     with pytest.raises(rr.InputError, match=message):
         rr.parse(*args)  # type: ignore[arg-type]
+
+
+scalar = st.one_of(
+    st.integers(-5, 5), st.floats(-9, 9), st.just(10**400), st.just(2e6), st.booleans(), st.none(),
+    st.text(max_size=2), st.just([1]),
+)  # fmt: skip
+entry_like = st.one_of(
+    scalar,
+    st.dictionaries(
+        st.sampled_from(["bbox_2d", "point_2d", "label"]),
+        st.one_of(
+            st.lists(scalar, min_size=2, max_size=4),
+            st.lists(st.integers(0, 9), min_size=4, max_size=4),
+            scalar,
+        ),
+    ),
+    st.builds(
+        lambda box, point: {"bbox_2d": box, "point_2d": point},
+        st.lists(st.integers(0, 9), min_size=4, max_size=4),
+        st.lists(st.floats(0, 9), min_size=2, max_size=2),
+    ),
+)
+
+
+@given(st.lists(entry_like, max_size=5))
+def test_the_short_way_reads_what_the_careful_one_reads(data: list[Any]) -> None:
+    """Answers without a fault are read at once; the careful way agrees on every answer."""
+    quick, careful = answers._plain_objects(data), answers._to_objects(data, 0)
+    if quick is not None:
+        assert isinstance(careful, answers.Objects)
+        assert quick.boxes.tolist() == careful.boxes.tolist()
+        assert quick.points.tolist() == careful.points.tolist()
+    elif isinstance(careful, answers.Objects):
+        pytest.fail("a faultless answer went the careful way")
+
+
+def test_a_key_named_twice_is_found_beside_any_colons() -> None:
+    """In an entry, in a nested one, and with colons in texts that make up for the lost key."""
+    good = '{"bbox_2d": [1, 2, 3, 4], "point_2d": [1, 2]'
+    for body in (f'[{good}, "point_2d": [3, 4]}}]', f'[{good}, "a": {{"b": 1, "b": 2}}}}]'):
+        failure = rr.parse(wrap_text(body)).failure
+        assert failure is not None
+        assert failure.code == "duplicate_key"
+    for body in (f'[{good}, "a": ":::"}}]', f'[{good}, "a": {{"b": 1, "c": 2}}}}]'):
+        assert rr.parse(wrap_text(body)).failure is None
+
+
+def wrap_text(body: str) -> str:
+    return f"<think>a</think><answer>{body}</answer>"
+
+
+def test_millions_of_brackets_are_not_built() -> None:
+    """An answer of brackets alone has too many objects, said before they are read."""
+    failure = rr.parse(wrap_text("[" + "[]," * 300_000 + "[]]")).failure
+    assert failure is not None
+    assert (failure.code, failure.message) == (
+        "too_many_objects", "expected at most 120 objects, got a hundred brackets for each",
+    )  # fmt: skip

@@ -20,7 +20,9 @@ from numpy.typing import NDArray
 from scipy import stats
 
 import rankreward as rr
-from rankreward.quantiles import ecdf, kernels, loading
+from rankreward import compiled as loading
+from rankreward.quantiles import ecdf, kernels
+from rankreward.quantiles.window import Window as Window_
 
 GOLDEN = Path(__file__).parent / "golden" / "quantile_traces.jsonl.gz"
 TRACES = [json.loads(line) for line in gzip.decompress(GOLDEN.read_bytes()).splitlines()]
@@ -98,8 +100,9 @@ class Window(RuleBasedStateMachine):
     def begin(
         self, window: int, warm: int, ties: Any, order: Any, width: int, compiled: bool
     ) -> None:
-        self.loaded = loading._kernels, loading._spent
-        loading._kernels, loading._spent = kernels if compiled else None, -math.inf
+        self.loaded = loading._loaded, loading._spent
+        loaded = {"rankreward.quantiles.kernels": kernels} if compiled else {}
+        loading._loaded, loading._spent = loaded, -math.inf
         warm = min(warm, window)
         self.service = self.make(
             metrics=tuple("abc"[:width]), window=window, warm_start=warm, ties=ties, order=order
@@ -109,7 +112,7 @@ class Window(RuleBasedStateMachine):
         self.step = 0
 
     def teardown(self) -> None:
-        loading._kernels, loading._spent = self.loaded
+        loading._loaded, loading._spent = self.loaded
 
     @rule(data=st.data(), count=st.integers(0, 6))
     def push(self, data: st.DataObject, count: int) -> None:
@@ -326,7 +329,7 @@ def test_constructor_refuses(arguments: dict[str, Any], message: str) -> None:
         ([[None, 1.0]], "values: expected numbers, got an array of object"),
         ([[1j, 1.0]], "values: expected numbers, got an array of complex"),
         ([[10**400, 1]], "values: expected numbers, got an array of object"),
-        ([[1.0, 2.0], [3.0]], "values: expected numbers, got setting an array"),
+        ([[1.0, 2.0], [3.0]], r"values: expected an array of numbers \(setting an array"),
         ([math.inf, 0.0], "values: expected finite numbers or NaN, got inf for 'a'"),
     ],
 )
@@ -474,10 +477,13 @@ def test_windows_by_key_are_separate_services() -> None:
     ("keys", "given", "message"),
     [
         (None, "x", "keys: expected none, for this service has one window"),
-        (("x", "y"), None, "keys: expected 2, one a row, or one for all, got none"),
+        (("x", "y"), None, "keys: expected 2, one a row, or one for all, got None"),
         (("x", "y"), ["x"], "keys: expected 2, one a row, or one for all, got 1"),
         (("x", "y"), ["x", "z"], "keys: expected one of x, y, got 'z'"),
         (("x", "y"), "z", "keys: expected one of x, y, got 'z'"),
+        (("x", "y"), 5, "keys: expected 2, one a row, or one for all, got 5"),
+        (("x", "y"), {"x": 1, "y": 2}, "keys: expected 2, one a row, or one for all, got {'x'"),
+        (("x", "y"), ["x", ["y"]], "keys: expected one of x, y, got \\['y'\\]"),
     ],
 )
 def test_keys_are_checked(keys: Any, given: Any, message: str) -> None:
@@ -548,3 +554,58 @@ def test_a_window_that_no_memory_holds_is_refused() -> None:
     """Before anything else happens."""
     with pytest.raises(rr.InputError, match=r"window: \d+ rows do not fit the memory"):
         rr.QuantileService(("a",), window=2**62)
+
+
+def test_a_flush_that_fails_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All that may fail comes before all that changes, over all windows."""
+    service = rr.QuantileService(("a",), 8, 2, keys=("x", "y"))
+    service.push([[0.5], [0.25]], ["x", "y"])
+    before, after = service.state_dict(), Window_.after
+    calls = []
+
+    def fail_second(window: Window_, rows: NDArray[np.float64]) -> Any:
+        calls.append(window)
+        if len(calls) == 2:
+            raise MemoryError
+        return after(window, rows)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Window_, "after", fail_second)
+        with pytest.raises(MemoryError):
+            service.flush(1)
+    service._check()
+    assert repr(service.state_dict()) == repr(before)
+    assert service.flush(1).added == 2
+
+
+def test_drift_goes_on_after_a_restart() -> None:
+    """Which rows are the last step's is part of the state, also where they fill the window."""
+    for window in (100, 30):
+        service = rr.QuantileService(("a",), window, 5)
+        for step in range(3):
+            service.push(np.random.default_rng(step).random((40, 1)))
+            service.flush(step)
+        other = rr.QuantileService(("a",), window, 5)
+        other.load_state_dict(service.state_dict())
+        assert repr(other.summary()) == repr(service.summary())
+        drift = service.summary()["a"].drift
+        assert math.isnan(drift) == (window == 30)
+
+
+def test_constants_have_no_share_of_the_variance() -> None:
+    """Not even what rounding leaves of it."""
+    service = rr.QuantileService(("a", "b"), 400, 0)
+    service.push([[0.1, 0.5]] * 300)
+    service.flush(1)
+    for summary in service.summary().values():
+        assert summary.std == 0.0
+        assert math.isnan(summary.variance_share)
+
+
+def test_huge_finite_values_are_values() -> None:
+    """Sums of them overflow, ranks do not."""
+    service = rr.QuantileService(("a", "b"), 4, 0)
+    service.push([[1e308, 1e308], [-1e308, 1e308]])
+    service.flush(1)
+    assert service.rank([[1e308, 1e308]]).tolist() == [[1.0, 1.0]]
+    assert service.summary()["b"].mean == math.inf

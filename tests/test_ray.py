@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -74,7 +75,7 @@ def test_an_actor_killed_between_pushes_loses_and_doubles_nothing(tmp_path: Path
         before = len(sent)
         while len(sent) < before + 20:
             time.sleep(0.002)
-        processes.add(ray.get(service._actor.identity.remote(), timeout=60)["process"])
+        processes.add(ray.get(service._actor.identity.remote(), timeout=60)[0]["process"])
         ray.kill(service._actor, no_restart=False)
     stop.set()
     for thread in threads:
@@ -186,3 +187,37 @@ def test_arguments_are_checked() -> None:
     ):
         with pytest.raises(rr.InputError, match=message):
             RayQuantileService(**{**ARGUMENTS, **arguments})
+
+
+def test_one_folder_serves_one_window(tmp_path: Path) -> None:
+    """While its actor lives, no other window may have its folder, resumed or not."""
+    first = RayQuantileService(**ARGUMENTS, name="first", folder=tmp_path)
+    first.push([[0.5, 0.5]])
+    with pytest.raises(rr.StateError, match="got one that another window is using"):
+        RayQuantileService(**ARGUMENTS, name="second", folder=tmp_path, resume=True)
+    assert first.pending == 1
+    first.close()
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    """At once, not after the timeout."""
+    (tmp_path / "file").touch()
+    begun = time.monotonic()
+    with pytest.raises(OSError, match="file"):
+        RayQuantileService(**ARGUMENTS, name="nowhere", folder=tmp_path / "file")
+    assert time.monotonic() - begun < 30
+
+
+def test_a_worker_that_cannot_wait_leaves_the_window_alone() -> None:
+    """An actor that is busy is not ended by somebody whose patience was short."""
+    service = RayQuantileService(**ARGUMENTS, name="busy")
+    service.push([[0.5, 0.5]])
+    process = ray.get(service._actor.identity.remote())[0]["process"]
+    os.kill(process, signal.SIGSTOP)
+    try:
+        with pytest.raises(rr.StateError, match="does not answer"):
+            RayQuantileService(**ARGUMENTS, name="busy", timeout=1.0)
+    finally:
+        os.kill(process, signal.SIGCONT)
+    assert service.pending == 1
+    service.close()

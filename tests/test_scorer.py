@@ -371,7 +371,7 @@ def test_each_task_is_ranked_within_itself() -> None:
     batch = scorer.score(texts[1:] * 2, references, keys=["a", "b"])
     assert batch.ranks["iou"].tolist() == [0.0, 1.0]
     with pytest.raises(
-        rr.InputError, match="keys: expected 2, one a row, or one for all, got none"
+        rr.InputError, match="keys: expected 2, one a row, or one for all, got None"
     ):
         scorer.score(texts, references)
     assert scorer.quantiles.pending == 4

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import os
+import signal
 import threading
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,10 @@ class Network:
         self.owner = Owner(CONFIG, folder, resume=False)
         self.calls = 0
 
+    def restart(self) -> None:
+        self.owner.close()
+        self.owner = Owner(CONFIG, self.folder, resume=True)
+
     def carry(self, method: str, *arguments: Any) -> Any:
         while True:
             self.calls += 1
@@ -35,13 +40,13 @@ class Network:
             if fate == "lost":  # on the way there
                 continue
             if fate == "dies before":
-                self.owner = Owner(CONFIG, self.folder, resume=True)
+                self.restart()
                 continue
             answer = getattr(self.owner, method)(*arguments)
             if fate == "twice":
                 assert getattr(self.owner, method)(*arguments) == answer
             if fate == "dies after":
-                self.owner = Owner(CONFIG, self.folder, resume=True)
+                self.restart()
                 continue
             if fate == "unanswered":
                 continue
@@ -102,22 +107,32 @@ def test_a_journal_cut_by_death_keeps_what_was_acknowledged(tmp_path: Path, cut:
     client.push([[2.0, 2.0]])
     size = (tmp_path / "pending.log").stat().st_size
     os.truncate(tmp_path / "pending.log", size - 1 - cut * (size - whole - 1) // 59)
+    client.owner.close()
     client.owner = Owner(CONFIG, tmp_path, resume=True)
     assert client.pending == 1
     client.push([[3.0, 3.0]])
+    client.owner.close()
     client.owner = Owner(CONFIG, tmp_path, resume=True)
     client.flush(1)
     assert sorted(client.rows.tolist()) == [[1.0, 1.0], [3.0, 3.0]]
 
 
-def test_a_folder_with_a_window_is_not_taken_up_unknowingly(tmp_path: Path) -> None:
+def test_a_folder_with_a_window_is_not_taken_up_unknowingly(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A new run in an old folder is an error; so is another configuration."""
     owner = Owner(CONFIG, tmp_path, resume=False)
     client = DirectQuantileService(**CONFIG, owner=owner)
     client.push([[0.1, 0.2]])
     client.flush(1)
+    monkeypatch.setattr("rankreward.quantiles.shared._PATIENCE", 0.1)
+    with pytest.raises(rr.StateError, match="got one that another window is using"):
+        Owner(CONFIG, tmp_path, resume=True)
+    owner.close()
     with pytest.raises(rr.StateError, match="pass resume=True to go on with it"):
         Owner(CONFIG, tmp_path, resume=False)
+    with pytest.raises(rr.StateError, match="expected a window to go on with, got an empty folder"):
+        Owner(CONFIG, tmp_path / "other", resume=True)
     with pytest.raises(rr.CheckpointError, match="expected window=7"):
         Owner({**CONFIG, "window": 7}, tmp_path, resume=True)
     (tmp_path / "window.npz").write_bytes(b"x")
@@ -206,6 +221,132 @@ def test_a_fork_is_another_client() -> None:
     """A child that inherits a client does not repeat its parent's numbers."""
     client = DirectQuantileService(**CONFIG)
     client.push([[1.0, 1.0]])
-    client._process = -1  # as the child sees it
-    client.push([[2.0, 2.0]])
+    client._outbox.append((np.array([[9.0, 9.0]]), None))  # on its way; the parent will send it
+    client._sending.acquire()  # by a thread that will not be in the child
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:  # pragma: no cover - another process
+        signal.alarm(10)
+        client.push([[2.0, 2.0]])
+        os.write(writing, f"{client._client} {client.pending}".encode())
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    name, pending = os.read(reading, 100).decode().split()
+    assert name != client._client
+    assert int(pending) == 2  # in the child's copy of the owner: 1 and 2, not 9
+    client._sending.release()
+    client.push([[3.0, 3.0]])
+    assert client.pending == 3
+
+
+def test_a_late_repetition_does_nothing() -> None:
+    """A call that was delayed on its way arrives after newer ones of the same client."""
+    client = DirectQuantileService(**CONFIG)
+    rows = np.array([[1.0, 1.0]])
+    for number in (1, 2, 1, 2, 1):
+        client.owner.call("somebody", number, "push", rows, None)
     assert client.pending == 2
+
+
+def test_death_between_the_two_files_doubles_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The checkpoint is there and the journal not yet cut: its rows are known by their numbers."""
+    client = DirectQuantileService(**CONFIG, owner=Owner(CONFIG, tmp_path, resume=False))
+    client.push([[1.0, 1.0], [2.0, 2.0]])
+
+    def die(handle: int, size: int) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "ftruncate", die)
+        with pytest.raises(KeyboardInterrupt):
+            client.flush(1)
+    client.owner.close()
+    client.owner = Owner(CONFIG, tmp_path, resume=True)
+    assert (client.size, client.pending, client.step) == (2, 0, 1)
+    assert client._ask("call", client._client, client._number, "flush", 1)[1][0] == 2  # asked again
+
+
+def test_a_flush_that_cannot_be_saved_keeps_the_journal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rows are in the old files until they are in the new one."""
+    client = DirectQuantileService(**CONFIG, owner=Owner(CONFIG, tmp_path, resume=False))
+    client.push([[1.0, 1.0]])
+
+    def fail(*arguments: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("rankreward.quantiles.shared.save_state", fail)
+        with pytest.raises(OSError, match="No space left"):
+            client.flush(1)
+    client.owner.close()
+    client.owner = Owner(CONFIG, tmp_path, resume=True)
+    assert (client.size, client.pending) == (0, 1)
+    assert client.rank([[0.0, 0.0]]).tolist() == [[1.0, 1.0]]  # not the life before's copy
+    assert client.flush(1).added == 1
+
+
+def test_a_full_disk_is_an_error_and_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A push that was half written is refused; those before and after it are whole."""
+    client = DirectQuantileService(**CONFIG, owner=Owner(CONFIG, tmp_path, resume=False))
+    client.push([[1.0, 1.0]])
+    write = os.write
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", lambda handle, data: write(handle, data[: len(data) // 2]))
+        with pytest.raises(OSError, match="the disk is full"):
+            client.push([[2.0, 2.0]])
+    client.push([[3.0, 3.0]])  # and the refused one travels with it
+    client.owner.close()
+    client.owner = Owner(CONFIG, tmp_path, resume=True)
+    client.flush(1)
+    assert sorted(client.rows[:, 0].tolist()) == [1.0, 2.0, 3.0]
+
+
+def test_a_damaged_journal_is_refused(tmp_path: Path) -> None:
+    """Any flipped bit is damage, not death, and nothing is cut off."""
+    client = DirectQuantileService(**CONFIG, owner=Owner(CONFIG, tmp_path, resume=False))
+    for n in range(3):
+        client.push([[float(n), 0.0]])
+    client.owner.close()
+    log = tmp_path / "pending.log"
+    whole = log.read_bytes()
+    for place in range(len(whole)):
+        damaged = bytearray(whole)
+        damaged[place] ^= 1 << (place % 8)
+        log.write_bytes(damaged)
+        with pytest.raises(
+            rr.CheckpointError, match=r"pending\.log: expected the journal of ackno"
+        ):
+            Owner(CONFIG, tmp_path, resume=True)
+        assert log.read_bytes() == bytes(damaged)
+
+
+def test_a_slow_answer_does_not_bring_back_an_old_window() -> None:
+    """Two threads ask for the window, and the older answer comes last."""
+    client = DirectQuantileService(**CONFIG)
+    ask, slow, go_on = client._ask, threading.Event(), threading.Event()
+
+    def delayed(method: str, *arguments: Any) -> Any:
+        answer = ask(method, *arguments)
+        if method == "frozen" and not slow.is_set():
+            slow.set()
+            go_on.wait(0.5)
+        return answer
+
+    client._ask = delayed  # type: ignore[method-assign]
+    reader = threading.Thread(target=client.refresh)
+    reader.start()
+    slow.wait(10)
+    client.push([[0.9, 0.9]])
+    flusher = threading.Thread(target=client.flush, args=(1,))
+    flusher.start()
+    go_on.set()
+    reader.join(10)
+    flusher.join(10)
+    client.max_age = 1e9
+    assert client.rank([[0.5, 0.5]]).tolist() == [[0.0, 0.0]]

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rankreward import metrics
+    from rankreward.compiled import warmup
     from rankreward.errors import (
         BadReferenceError,
         CheckpointError,
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
         StepOrderError,
     )
     from rankreward.parsing import Failure, Objects, Response, parse, prompt
-    from rankreward.quantiles import FlushStats, MetricSummary, QuantileService, warmup
+    from rankreward.quantiles import FlushStats, MetricSummary, QuantileService
     from rankreward.recipe import Recipe, recipes
     from rankreward.rewards import RewardBatch, Scorer
 
@@ -58,7 +59,7 @@ _HOME = {
     "parse": "parsing",
     "prompt": "parsing",
     "recipes": "recipe",
-    "warmup": "quantiles",
+    "warmup": "compiled",
 }
 
 __all__ = [  # noqa: RUF022 - in the order of the way through the house

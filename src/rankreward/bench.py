@@ -19,7 +19,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from rankreward.quantiles import QuantileService, warmup
+from rankreward.compiled import warmup
+from rankreward.quantiles import QuantileService
 
 Floats = NDArray[np.float64]
 Call = Callable[[], object]

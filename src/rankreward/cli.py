@@ -54,7 +54,10 @@ def app() -> "typer.Typer":
             float, typer.Option(min=0.1, help="How long the timing takes in all, roughly.")
         ] = 10.0,
         path: Annotated[
-            Path | None, typer.Option("--json", dir_okay=False, help="Where to write the figures.")
+            Path | None,
+            typer.Option(
+                "--json", metavar="FILE", dir_okay=False, help="Where to write the figures."
+            ),
         ] = None,
     ) -> None:
         """Time ranking and flushing on this machine, in pairs with NumPy."""

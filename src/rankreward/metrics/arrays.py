@@ -16,8 +16,8 @@ def as_floats(name: str, values: ArrayLike) -> NDArray[np.float64]:
     """
     try:
         array = np.asarray(values)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{name}: expected numbers, got {error}") from error
+    except (TypeError, ValueError, RuntimeError) as error:  # RuntimeError: tensors with gradients
+        raise InputError(f"{name}: expected an array of numbers ({error})") from error
     if array.size and array.dtype.kind not in "iuf":
         raise InputError(f"{name}: expected numbers, got an array of {array.dtype}")
     return array.astype(np.float64, order="C")

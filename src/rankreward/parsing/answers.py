@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 
 from rankreward.parsing.failure import Failure
 
+_BRACKETS = 100  # closing brackets that an object may have on average, other keys included
+_NUMBERS = {int, float}  # of JSON; a bool is an int to Python, but has a type of its own
 LIMIT = 1e6  # a coordinate beyond this, in pixels, is no place in an image and may overflow
 
 
@@ -51,20 +53,31 @@ def parse_grounding_list(body: str, position: int, max_objects: int) -> Objects 
         ignored. Numbers have to be finite JSON numbers within +-1e6; texts, booleans, NaN and
         Infinity are no numbers.
     """
+    most = f"expected at most {max_objects} objects, got "
+    if body.count("]") + body.count("}") > _BRACKETS * (max_objects + 1):
+        # No answer of so few objects has so many: do not build millions of lists to count them.
+        return Failure("too_many_objects", f"{most}a hundred brackets for each", position)
     data = _decode(body, position)
     if isinstance(data, Failure):
         return data
     if not isinstance(data, list):
         return Failure("not_a_list", f"expected a list, got {_kind(data)}", position)
     if len(data) > max_objects:
-        message = f"expected at most {max_objects} objects, got {len(data)}"
-        return Failure("too_many_objects", message, position)
-    return _to_objects(data, position)
+        return Failure("too_many_objects", f"{most}{len(data)}", position)
+    plain = _plain_objects(data)
+    return _to_objects(data, position) if plain is None else plain
 
 
 def _decode(body: str, position: int) -> Any | Failure:
     """The JSON value of a text."""
     try:
+        data = json.loads(body, parse_constant=_no_constant)
+        # Each key has a colon. If there are as many as keys are left, no key was named twice, and
+        # the slow way to find out is not needed.
+        entries = data if isinstance(data, list) else [None]
+        plain = all(isinstance(entry, dict) for entry in entries)
+        if plain and body.count(":") == sum(map(len, entries)):
+            return data
         return json.loads(body, object_pairs_hook=_distinct, parse_constant=_no_constant)
     except _RefusedError as refused:
         return Failure(refused.args[0], refused.args[1], position)
@@ -74,6 +87,24 @@ def _decode(body: str, position: int) -> Any | Failure:
         return Failure("bad_json", "the answer is nested too deeply", position)
     except ValueError:  # Python refuses integers of several thousand digits
         return Failure("bad_number", "an integer has too many digits", position)
+
+
+def _plain_objects(data: list[Any]) -> Objects | None:
+    """The objects of a list without any fault, at once; None where there may be one."""
+    try:
+        flat = [
+            value
+            for entry in data
+            if len(entry["bbox_2d"]) == 4 and len(entry["point_2d"]) == 2
+            for value in (*entry["bbox_2d"], *entry["point_2d"])
+        ]
+        plain = len(flat) == 6 * len(data) and _NUMBERS.issuperset(map(type, flat))
+        rows = np.array(flat if plain else [], dtype=np.float64).reshape(-1, 6)
+    except (KeyError, TypeError, OverflowError):
+        return None
+    if not plain or not np.abs(rows).max(initial=0.0) <= LIMIT:
+        return None
+    return Objects(rows[:, :4], rows[:, 4:])
 
 
 def _to_objects(data: list[Any], position: int) -> Objects | Failure:

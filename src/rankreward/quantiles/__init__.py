@@ -5,8 +5,7 @@ rows that stands still within a step. `ecdf` is the pure function, `QuantileServ
 """
 
 from rankreward.quantiles.ecdf import Ties, ecdf
-from rankreward.quantiles.loading import warmup
 from rankreward.quantiles.service import FlushStats, QuantileService
 from rankreward.quantiles.summary import MetricSummary
 
-__all__ = ["FlushStats", "MetricSummary", "QuantileService", "Ties", "ecdf", "warmup"]
+__all__ = ["FlushStats", "MetricSummary", "QuantileService", "Ties", "ecdf"]

@@ -1,7 +1,7 @@
 """The compiled kernels: they index sorted columns, rank values in them, and merge them.
 
 Importing this file loads Numba and takes about a second, and some more the first time on a
-machine, so it is imported through `loading` alone. The twins in NumPy are `ecdf.ecdf` and
+machine, so it is imported through `compiled` alone. The twins in NumPy are `ecdf.ecdf` and
 `ecdf.merge`; their answers are the same to the bit.
 
 How a value is ranked. Each column keeps its distinct values (keys) and, beside them, a table of
@@ -20,11 +20,12 @@ Rank 2 k is that of a value between key k - 1 and key k, rank 2 k - 1 that of ke
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numba import njit, uint32, uint64
+from numba import uint32, uint64
+
+from rankreward.compiled import kernel
 
 LANES = 32  # values in lockstep: enough to hide the latency of memory, few enough to stay in cache
 BLOCK = 16  # values of a run that are copied at once
@@ -35,21 +36,7 @@ _COLUMNS = "float64[:, ::1]"
 _GRID = "float64[:, ::1], int32[:, ::1]"
 
 
-def _compiled(signature: str, *, nogil: bool) -> Callable[[Callable[..., Any]], Any]:
-    """Compile at once for one signature, and cache where the machine has a place for caches."""
-
-    def decorate(function: Callable[..., Any]) -> Any:
-        try:
-            return njit(signature, nogil=nogil, error_model="numpy", cache=True)(function)
-        except RuntimeError as error:
-            if "cannot cache" not in str(error):
-                raise
-            return njit(signature, nogil=nogil, error_model="numpy")(function)
-
-    return decorate
-
-
-@_compiled(f"void({_COLUMNS}, int64[::1], float64, float64, {_GRID})", nogil=True)
+@kernel(f"void({_COLUMNS}, int64[::1], float64, float64, {_GRID})", nogil=True)
 def grid(
     columns: Any, counts: Any, equal_share: float, empty: float, floats: Any, index: Any
 ) -> None:
@@ -106,7 +93,7 @@ def grid(
         index[j, 0], index[j, 1] = stride, distinct
 
 
-@_compiled(f"int64({_GRID}, {_COLUMNS}, {_COLUMNS})", nogil=False)
+@kernel(f"int64({_GRID}, {_COLUMNS}, {_COLUMNS})", nogil=False)
 def ecdf_row(floats: Any, index: Any, values: Any, out: Any) -> int:
     """Rank a few rows, one value after the other; holds the GIL, whose release would cost more."""
     width = values.shape[1]
@@ -135,7 +122,7 @@ def ecdf_row(floats: Any, index: Any, values: Any, out: Any) -> int:
     return INFINITE if infinite else FINE
 
 
-@_compiled(f"int64({_GRID}, {_COLUMNS}, {_COLUMNS})", nogil=True)
+@kernel(f"int64({_GRID}, {_COLUMNS}, {_COLUMNS})", nogil=True)
 def ecdf(floats: Any, index: Any, values: Any, out: Any) -> int:
     """Rank a batch of rows (B, N) into `out` (B, N), 32 values in lockstep, without the GIL."""
     rows, width = values.shape
@@ -183,9 +170,7 @@ def ecdf(floats: Any, index: Any, values: Any, out: Any) -> int:
     return INFINITE if infinite else FINE
 
 
-@_compiled(
-    f"void({_COLUMNS}, int64[::1], {_COLUMNS}, {_COLUMNS}, {_COLUMNS}, int64[::1])", nogil=True
-)
+@kernel(f"void({_COLUMNS}, int64[::1], {_COLUMNS}, {_COLUMNS}, {_COLUMNS}, int64[::1])", nogil=True)
 def merge(columns: Any, counts: Any, leaving: Any, entering: Any, out: Any, sizes: Any) -> None:
     """Sorted columns without some values and with others, still sorted.
 
@@ -246,7 +231,7 @@ def merge(columns: Any, counts: Any, leaving: Any, entering: Any, out: Any, size
         sizes[j] = written + run
 
 
-@_compiled(f"void({_COLUMNS}, uint64, int64[::1], uint64[::1])", nogil=True)
+@kernel(f"void({_COLUMNS}, uint64, int64[::1], uint64[::1])", nogil=True)
 def shuffle_keys(rows: Any, seed: Any, order: Any, keys: Any) -> None:
     """The lexicographic order of rows (B, N), NaN last, and SplitMix64's first B numbers.
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rankreward.errors import InputError, RankRewardError, StateError, require
-from rankreward.quantiles.shared import Owner, SharedQuantileService
+from rankreward.quantiles.shared import Owner, SharedQuantileService, Version
 
 NAMESPACE = "rankreward"  # actors of a job without a namespace are visible to that job alone
 _PAUSES = (0.05, 0.1, 0.2, 0.5, 1.0)  # seconds before asking again; the last one repeats
@@ -27,8 +27,9 @@ class RayQuantileService(SharedQuantileService):
 
     Make it with the same arguments in every process of a job that ranks: the first one starts the
     actor, the others find it by its name. Make it first in the driver, for an actor ends with the
-    process that started it. Everything else is as with `QuantileService`; `rank` is local (see
-    `SharedQuantileService` for how old its copy may be), `push` is one message.
+    process that started it. Everything else is as with `QuantileService`, but one process, as a
+    rule the driver, flushes for all. `push` is one message, and so is asking before a `rank`
+    whether the window has changed.
 
     Args:
         metrics: names of the columns, in order.
@@ -36,9 +37,10 @@ class RayQuantileService(SharedQuantileService):
         folder: where the actor keeps the window, on a disk that it finds again wherever Ray
             restarts it. With a folder the actor is restarted when it dies, and goes on with every
             row that it had acknowledged; without one, its death is an error.
-        resume: go on with the window that the folder holds.
+        resume: go on with the window that the folder holds, as after a crash of the whole job.
         timeout: seconds to wait for the actor, its restarts included.
-        max_age: seconds for which `rank` trusts its copy of the window; 0 asks before every call.
+        max_age: seconds for which `rank` trusts its copy of the window without asking whether
+            there is a newer one; see `SharedQuantileService`.
         **window: everything else that `QuantileService` takes.
 
     Raises:
@@ -55,7 +57,7 @@ class RayQuantileService(SharedQuantileService):
         folder: str | Path | None = None,
         resume: bool = False,
         timeout: float = 60.0,
-        max_age: float = 1.0,
+        max_age: float = 0.0,
         **window: Any,
     ) -> None:
         super().__init__(metrics, max_age=max_age, **window)
@@ -82,11 +84,10 @@ class RayQuantileService(SharedQuantileService):
         self._actor = (
             ray.remote(_Actor).options(**options).remote(self._config(), identity, resume=resume)
         )
-        try:
-            theirs = self._ask("identity")
-        except RankRewardError:
-            self.close()  # it could not begin: its name is free again
-            raise
+        theirs, error = self._ask("identity")
+        if error is not None:
+            self.close()  # it could not begin; now its name is free again
+            raise error
         mine = {**identity, **self._config()}
         other = next((key for key in mine if theirs[key] != mine[key]), None)
         if other is not None:
@@ -129,8 +130,8 @@ class RayQuantileService(SharedQuantileService):
         """Raise if asking again cannot help."""
         if not self._keeps:
             raise StateError(
-                f"window {self.name!r}: its actor does not answer, and its rows were in memory "
-                "alone; give the service a folder, and it survives this"
+                f"window {self.name!r}: its actor has ended or does not answer, and its rows were "
+                "in memory alone; give the service a folder, and it survives this"
             ) from error
         try:
             self._ray.get_actor(self.name, namespace=NAMESPACE)
@@ -158,27 +159,30 @@ class _Actor:
         ray: Any = require("ray", extra="ray")
         self._put = ray.put
         self._identity = {**identity, **config}
-        self._stored: tuple[int, _Stored] | None = None
+        self._stored: tuple[Version, _Stored] | None = None
         again = ray.get_runtime_context().was_current_actor_reconstructed
-        self._error: RankRewardError | None = None
+        self._error: Exception | None = None
         try:
             self._owner = Owner(config, identity["folder"], resume=resume or again)
-        except RankRewardError as error:
+        except (RankRewardError, OSError) as error:
             self._error = error  # Ray would tell its text alone, and try again
 
-    def identity(self) -> dict[str, Any]:
-        if self._error is not None:
-            raise self._error
-        return {**self._identity, "process": os.getpid()}
+    def identity(self) -> tuple[dict[str, Any], Exception | None]:
+        return {**self._identity, "process": os.getpid()}, self._error
 
-    def call(self, *arguments: Any) -> tuple[int, Any]:
-        return self._owner.call(*arguments)
+    def call(self, *arguments: Any) -> tuple[Version, Any]:
+        return self._begun().call(*arguments)
 
     def look(self, *arguments: Any) -> Any:
-        return self._owner.look(*arguments)
+        return self._begun().look(*arguments)
 
-    def frozen(self, version: int) -> _Stored | None:
-        frozen = self._owner.frozen(version)
+    def _begun(self) -> Owner:
+        if self._error is not None:
+            raise self._error
+        return self._owner
+
+    def frozen(self, version: Version | None) -> _Stored | None:
+        frozen = self._begun().frozen(version)
         if frozen is None:
             return None
         if self._stored is None or self._stored[0] != frozen.version:

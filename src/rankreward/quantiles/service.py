@@ -16,13 +16,13 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from rankreward.compiled import kernels
 from rankreward.errors import CheckpointError, InputError, StepOrderError
 from rankreward.metrics.arrays import as_floats
 from rankreward.quantiles.checkpoint import load_state, save_state
 from rankreward.quantiles.ecdf import Ties, shuffle_keys
-from rankreward.quantiles.loading import kernels
 from rankreward.quantiles.summary import MetricSummary, summarize
-from rankreward.quantiles.window import Snapshot, Window
+from rankreward.quantiles.window import KERNELS, Snapshot, Window
 
 Order = Literal["canonical", "arrival"]
 Precision = Literal["float64", "float32"]
@@ -180,6 +180,8 @@ class QuantileService:
             >>> round(iou.rank_variance_share, 3)
             0.429
         """
+        if key is None and self.keys is not None:
+            raise InputError(f"key: expected one of {', '.join(self.keys)}, got none")
         codes = self._check_keys(key, 1)
         code = 0 if codes is None else int(codes[0])
         with self._lock:
@@ -243,14 +245,9 @@ class QuantileService:
             StepOrderError: `step` is older than the last one flushed; nothing changes.
             InputError: `step` is no such integer.
         """
-        step = _check_count("step", step, low=0)
         with self._lock:
-            if self._step is not None and step < self._step:
-                raise StepOrderError(
-                    f"flush: expected a step of at least {self._step}, the last one flushed, "
-                    f"got {step}; after a restart load the state saved at step {step}"
-                )
-            rows, codes = self._gathered(*self._waiting(), step)
+            step = self._check_step(step)
+            rows, codes = self._gathered(*self._waiting())
             if len(rows) == 0:
                 return FlushStats(0, 0, self.size, step)
             before = self.size
@@ -312,51 +309,12 @@ class QuantileService:
             CheckpointError: the state lacks a key, is malformed, or belongs to a service with
                 other metrics, window, warm start, ties or order; nothing changes.
         """
-        try:
-            config, step = dict(state["config"]), state["step"]
-            mine = self._config()
-            other = next((key for key in mine if config.get(key) != mine[key]), None)
-            rows, pending = self._check_rows(state["rows"]), self._check_rows(state["pending"])
-            codes = np.asarray(state["pending_keys"])
-            if step is not None:
-                step = _check_count("step", step, low=0)
-            sizes = [_check_count("sizes", size, low=0) for size in state["sizes"]]
-            latest = [
-                (
-                    None if last is None else _check_count("latest", last, low=0),
-                    _check_count("latest", count, low=0),
-                )
-                for last, count in state["latest"]
-            ]
-        except (KeyError, TypeError, ValueError) as error:
-            raise CheckpointError(
-                f"state: expected what state_dict() gives, got {error}"
-            ) from error
-        if other is not None:
-            raise CheckpointError(
-                f"state: expected {other}={mine[other]!r} as this service has, "
-                f"got {config.get(other)!r}"
-            )
-        expected = len(self._snapshots)
-        if (
-            (len(sizes), len(latest)) != (expected, expected)
-            or sum(sizes) != len(rows)
-            or max(sizes) > self.window
-            or any(new > size for (_, new), size in zip(latest, sizes, strict=True))
-        ):
-            raise CheckpointError(
-                f"state: expected {expected} windows of at most {self.window} rows, "
-                f"got {len(rows)} rows, windows of {sizes} and last steps of {latest}"
-            )
-        if codes.shape != pending.shape[:1] or not np.isin(codes, range(expected)).all():
-            raise CheckpointError(
-                f"state: expected {len(pending)} pending_keys below {expected}, got others"
-            )
+        rows, sizes, latest, pending, codes, step = self._read_state(state)
         parts = np.split(rows, np.cumsum(sizes)[:-1])
         windows = [Window(self.window, part, self.ties) for part in parts]
         for window, (last, count) in zip(windows, latest, strict=True):
             window.step, window.latest = last, count
-        waiting = codes.astype(np.intp) if self.keys else None
+        waiting = codes if self.keys else None
         with self._lock:
             self._windows = windows
             self._snapshots = tuple(window.snapshot for window in windows)
@@ -415,13 +373,62 @@ class QuantileService:
             "precision": self.precision,
         }
 
-    def _gathered(
-        self,
-        rows: Floats,
-        codes: Codes | None,
-        step: int,  # noqa: ARG002
-    ) -> tuple[Floats, Codes | None]:
-        """The rows that a flush of `step` takes in, given those pending here; the lock is held."""
+    def _read_state(self, state: Mapping[str, Any]) -> tuple[Any, ...]:
+        """Rows, sizes, last steps, pending rows and their places, and the step, of a state."""
+        try:
+            config, step = dict(state["config"]), state["step"]
+            mine = self._config()
+            other = next((key for key in mine if config.get(key, ...) != mine[key]), None)
+            rows, pending = self._check_rows(state["rows"]), self._check_rows(state["pending"])
+            codes = np.asarray(state["pending_keys"])
+            step = None if step is None else _check_count("step", step, low=0)
+            sizes = [_check_count("sizes", size, low=0) for size in state["sizes"]]
+            latest = [
+                (
+                    None if last is None else _check_count("latest", last, low=0),
+                    _check_count("latest", count, low=0),
+                )
+                for last, count in state["latest"]
+            ]
+        except (KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(
+                f"state: expected what state_dict() gives, got {error}"
+            ) from error
+        if other is not None:
+            raise CheckpointError(
+                f"state: expected {other}={mine[other]!r} as this service has, "
+                f"got {config.get(other)!r}"
+            )
+        expected = len(self._snapshots)
+        if (
+            (len(sizes), len(latest)) != (expected, expected)
+            or sum(sizes) != len(rows)
+            or max(sizes) > self.window
+            or not all(_is_last(last, step, size) for last, size in zip(latest, sizes, strict=True))
+        ):
+            raise CheckpointError(
+                f"state: expected {expected} windows of at most {self.window} rows, "
+                f"got {len(rows)} rows, windows of {sizes}, last steps of {latest} and step {step}"
+            )
+        places = np.isin(codes, range(expected)).all() and codes.dtype.kind == "i"
+        if codes.shape != pending.shape[:1] or not places:
+            raise CheckpointError(
+                f"state: expected {len(pending)} pending_keys below {expected}, got others"
+            )
+        return rows, sizes, latest, pending, codes.astype(np.intp), step
+
+    def _check_step(self, step: int) -> int:
+        """The step of a flush, checked; the lock is held."""
+        step = _check_count("step", step, low=0)
+        if self._step is not None and step < self._step:
+            raise StepOrderError(
+                f"flush: expected a step of at least {self._step}, the last one flushed, "
+                f"got {step}; after a restart load the state saved at step {step}"
+            )
+        return step
+
+    def _gathered(self, rows: Floats, codes: Codes | None) -> tuple[Floats, Codes | None]:
+        """The rows that a flush takes in, given those pending here; the lock is held."""
         return rows, codes
 
     def _check_rows(self, values: Any) -> Floats:
@@ -434,7 +441,9 @@ class QuantileService:
                 f"{', '.join(self.metrics)}, got {rows.shape}"
             )
         rows += 0.0  # a zero has no sign
-        if self._exact and np.isfinite(rows.sum()):  # then each of them is finite
+        with np.errstate(over="ignore", invalid="ignore"):
+            finite = self._exact and np.isfinite(rows.sum())  # then each of them is
+        if finite:
             return rows.reshape(-1, width)
         if self.precision == "float32":
             with np.errstate(over="ignore"):  # what is too large becomes infinite
@@ -452,10 +461,10 @@ class QuantileService:
                 raise InputError("keys: expected none, for this service has one window; got some")
             return None
         given = [keys] * count if isinstance(keys, str) else keys
-        if given is None or len(given) != count:
-            got = "none" if given is None else len(given)
+        if not isinstance(given, list | tuple | np.ndarray) or len(given) != count:
+            got = len(given) if isinstance(given, list | tuple | np.ndarray) else f"{given!r:.40}"
             raise InputError(f"keys: expected {count}, one a row, or one for all, got {got}")
-        unknown = next((key for key in given if key not in self._codes), None)
+        unknown = next((k for k in given if not isinstance(k, str) or k not in self._codes), None)
         if unknown is not None:
             raise InputError(f"keys: expected one of {', '.join(self.keys)}, got {unknown!r}")
         return np.array([self._codes[key] for key in given], dtype=np.intp)
@@ -473,11 +482,19 @@ class QuantileService:
                 assert np.array_equal(np.sort(column[~np.isnan(column)]), values[:count])
 
 
+def _is_last(last: tuple[int | None, int], step: int | None, size: int) -> bool:
+    """Whether a window of `size` rows may have had this last step, by the service's `step`."""
+    when, count = last
+    if when is None:
+        return count == 0
+    return step is not None and when <= step and 0 < count <= size
+
+
 def _canonical(rows: Floats, step: int) -> Floats:
     """The rows in an order that depends on the rows and the step alone: sorted, then shuffled."""
     order = np.empty(len(rows), dtype=np.int64)
     keys = np.empty(len(rows), dtype=np.uint64)
-    compiled = kernels(len(rows) * 2e-7)
+    compiled = kernels(KERNELS, len(rows) * 2e-7)
     fill = shuffle_keys if compiled is None else compiled.shuffle_keys
     fill(rows, np.uint64(step), order, keys)
     return rows[order[np.argsort(keys)]]  # the keys of one stream differ

@@ -10,11 +10,14 @@ death: pushed rows are in a journal before the answer leaves, and all else is in
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import os
 import struct
 import threading
 import time
+import weakref
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple
@@ -34,15 +37,31 @@ from rankreward.quantiles.window import Snapshot
 Floats = NDArray[np.float64]
 Codes = NDArray[np.intp]
 
-_FRAME = struct.Struct("<II")  # before each entry of the journal: its length, its CRC-32
+_PATIENCE = 3.0  # seconds for an owner that is dying to let go of its folder
+_LENGTH = struct.Struct("<I")
+_FRAME = struct.Struct("<III")  # before each entry of the journal: length, CRC-32 of that, of it
+
+
+Version = tuple[str, int]  # a life of the owner, and how often the window has changed in it
 
 
 class Frozen(NamedTuple):
     """A window as it travels to the clients: a version, the step, and columns and counts a key."""
 
-    version: int
+    version: Version
     step: int | None
     columns: list[tuple[Floats, NDArray[np.int64]]]
+
+
+_clients: weakref.WeakSet[SharedQuantileService] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for client in list(_clients):
+        client._begin()  # noqa: SLF001 - one concern
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 class Owner:
@@ -51,11 +70,11 @@ class Owner:
     Args:
         config: the arguments of the service.
         folder: where to keep what was acknowledged; None keeps it in memory alone.
-        resume: whether the folder may hold a window already. It is always taken up when it does;
-            this only guards against taking up another run's unknowingly.
+        resume: whether to go on with the window that the folder holds.
 
     Raises:
-        StateError: the folder holds a window and `resume` is false.
+        StateError: the folder holds a window and `resume` is false, or holds none and it is true,
+            or another owner has it.
         CheckpointError: what it holds is damaged, or belongs to another configuration.
     """
 
@@ -63,21 +82,33 @@ class Owner:
         self, config: Mapping[str, Any], folder: str | Path | None, *, resume: bool
     ) -> None:
         self.service = QuantileService(**config)
-        self.version = 0
+        self.version: Version = (uuid4().hex, 0)
         self._done: dict[str, int] = {}  # each client's last number
         self._answers: dict[str, Any] = {}  # and what it was told
         self._folder = None if folder is None else Path(folder)
         if self._folder is not None:
             self._folder.mkdir(parents=True, exist_ok=True)
             self._state, self._log = self._folder / "window.npz", self._folder / "pending.log"
-            if not resume and (self._state.exists() or self._log.exists()):
+            there = self._state.exists() or self._log.exists()
+            if there and not resume:
                 raise StateError(
                     f"{self._folder}: expected an empty folder for a new window, got one that "
                     "holds a window; pass resume=True to go on with it, or another folder"
                 )
-            self._restore()
+            if resume and not there:
+                raise StateError(
+                    f"{self._folder}: expected a window to go on with, got an empty folder; "
+                    "leave resume out to begin one here"
+                )
+            self._journal = os.open(self._log, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
+            try:
+                self._lock_folder()
+                self._restore()
+            except BaseException:
+                self.close()  # or nobody could try again
+                raise
 
-    def call(self, client: str, number: int, method: str, *arguments: Any) -> tuple[int, Any]:
+    def call(self, client: str, number: int, method: str, *arguments: Any) -> tuple[Version, Any]:
         """Do a mutating call, once.
 
         Args:
@@ -100,13 +131,15 @@ class Owner:
             answer = getattr(self.service, method)(*arguments)
             if isinstance(answer, FlushStats):
                 answer = astuple(answer)
-            self.version += 1
+            self.version = self.version[0], self.version[1] + 1
         self._done[client], self._answers[client] = number, answer
         if method != "push":
+            # If this fails the window has changed and is not saved; the error says what failed,
+            # the old files are whole, and the next such call saves all of it.
             self._checkpoint()
         return self.version, answer
 
-    def frozen(self, version: int) -> Frozen | None:
+    def frozen(self, version: Version | None) -> Frozen | None:
         """The window, or None if `version` is still the newest."""
         if version == self.version:
             return None
@@ -118,6 +151,11 @@ class Owner:
         """Read an attribute of the service, or call a method that only reads."""
         found = getattr(self.service, name)
         return found(*arguments) if callable(found) else found
+
+    def close(self) -> None:
+        """Let go of the folder; another owner may have it then."""
+        if self._folder is not None:
+            os.close(self._journal)
 
     # -- what survives ------------------------------------------------------------------------
 
@@ -132,31 +170,54 @@ class Owner:
         places = None if codes is None else codes.tolist()
         head = json.dumps([client, number, list(rows.shape), places]).encode()
         entry = head + b"\n" + rows.tobytes()
-        os.write(self._journal, _FRAME.pack(len(entry), zlib.crc32(entry)) + entry)
+        length = zlib.crc32(_LENGTH.pack(len(entry)))
+        whole = _FRAME.pack(len(entry), length, zlib.crc32(entry)) + entry
+        before = os.fstat(self._journal).st_size
+        written = 0
+        try:
+            written = os.write(self._journal, whole)
+        finally:
+            if written < len(whole):
+                os.ftruncate(self._journal, before)  # half an entry would hide those after it
+        if written < len(whole):
+            raise OSError(errno.ENOSPC, "the disk is full", str(self._log))
 
     def _checkpoint(self) -> None:
         if self._folder is None:
             return
-        about = {"version": self.version, "done": self._done, "answers": self._answers}
+        about = {"done": self._done, "answers": self._answers}
         save_state(self._state, {**self.service.state_dict(), "owner": about})
         # Pushes that are in both files by a death between these lines are known by their numbers.
         os.ftruncate(self._journal, 0)
+
+    def _lock_folder(self) -> None:
+        """Two owners of one folder would undo each other's work; a dead one's lock is gone."""
+        deadline = time.monotonic() + _PATIENCE
+        while True:
+            try:
+                fcntl.flock(self._journal, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    raise StateError(
+                        f"{self._folder}: expected a folder of its own, got one that another "
+                        "window is using; give this one another folder"
+                    ) from None
+                time.sleep(0.05)
 
     def _restore(self) -> None:
         if self._state.exists():
             state = load_state(self._state)
             try:
                 about = state["owner"]
-                self.version = about["version"]
                 self._done, self._answers = about["done"], about["answers"]
             except (KeyError, TypeError) as error:
                 raise CheckpointError(
                     f"{self._state}: expected the state of a shared window, got {error}"
                 ) from error
             self.service.load_state_dict(state)
-        self._journal = os.open(self._log, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
         data, place = self._log.read_bytes(), 0
-        while (entry := _entry(data, place)) is not None:
+        while (entry := self._entry(data, place)) is not None:
             head, _, body = entry.partition(b"\n")
             client, number, shape, places = json.loads(head)
             if number > self._done.get(client, 0):
@@ -166,42 +227,62 @@ class Owner:
             place += _FRAME.size + len(entry)
         os.ftruncate(self._journal, place)  # an entry cut by death was never acknowledged
 
-
-def _entry(data: bytes, place: int) -> bytes | None:
-    """The journal's entry at a place, or None where no whole one begins."""
-    if place + _FRAME.size > len(data):
-        return None
-    length, checksum = _FRAME.unpack_from(data, place)
-    entry = data[place + _FRAME.size : place + _FRAME.size + length]
-    return entry if len(entry) == length and zlib.crc32(entry) == checksum else None
+    def _entry(self, data: bytes, place: int) -> bytes | None:
+        """The journal's entry at a place, or None where death cut it short, or nothing follows."""
+        if place + _FRAME.size > len(data):
+            return None
+        length, of_length, of_entry = _FRAME.unpack_from(data, place)
+        entry = data[place + _FRAME.size : place + _FRAME.size + length]
+        sound = zlib.crc32(_LENGTH.pack(length)) == of_length
+        if sound and len(entry) < length:
+            return None
+        if not sound or zlib.crc32(entry) != of_entry:
+            raise CheckpointError(
+                f"{self._log}: expected the journal of acknowledged rows, got one that is damaged "
+                f"from byte {place} on; delete it to go on without the rows pushed since the last "
+                "flush"
+            )
+        return entry
 
 
 class SharedQuantileService(QuantileService):
     """A client's view of a window that another process owns; a `QuantileService` to its user.
 
-    `rank` needs no message: it uses a copy of the window, which is asked for anew when a call of
-    this client shows that it is old, on `refresh`, and when it has not been looked at for `max_age`
-    seconds. `push` returns when the owner has the rows for good; the rows of threads that push at
-    the same time travel together.
+    `rank` works on a copy of the window; by default it asks before each call whether there has been
+    a flush, in one small message, so that it always ranks in the newest window. `push` returns when
+    the owner has the rows for good; the rows of threads that push at the same time travel together.
 
     Args:
         metrics: names of the columns, in order.
-        max_age: seconds for which `rank` trusts its copy of the window. 0 asks before every call.
+        max_age: seconds for which `rank` trusts its copy without asking. More than 0 saves the
+            message, and for so long after a flush workers may rank in different windows; call
+            `refresh` when a step begins.
         **window: everything else that `QuantileService` takes.
     """
 
-    def __init__(self, metrics: Sequence[str], *, max_age: float = 1.0, **window: Any) -> None:
+    def __init__(self, metrics: Sequence[str], *, max_age: float = 0.0, **window: Any) -> None:
         super().__init__(metrics, **window)
         if not max_age >= 0:
             raise InputError(f"max_age: expected seconds of at least 0, got {max_age!r}")
         self.max_age = max_age
-        self._version = -1
+        self._version: Version | None = None  # of this client's copy
+        self._seen: Version | None = None  # the newest that the owner told of
         self._checked = float("-inf")
+        self._begin()
+        _clients.add(self)
+
+    def _begin(self) -> None:
+        """A client of its own, with nothing sent; a fork begins anew as another one.
+
+        The owner would take its calls for repetitions of its parent's, the parent sends what was
+        on its way, and threads that held a lock are not in the child.
+        """
+        self._client, self._number = uuid4().hex, 0
+        self._lock = threading.Lock()
         self._sending = threading.Lock()  # one mutating call at a time; the next takes all rows
+        self._refreshing = threading.Lock()  # or a slow answer would overwrite a newer one
         self._outbox: list[tuple[Floats, Codes | None]] = []
         self._unacknowledged: tuple[int, Floats, Codes | None] | None = None
-        self._client, self._number = uuid4().hex, 0
-        self._process = os.getpid()
 
     def _ask(self, method: str, *arguments: Any) -> Any:
         """Call a method of the `Owner`, as often as it takes to get an answer.
@@ -218,23 +299,24 @@ class SharedQuantileService(QuantileService):
 
     def rank(self, values: ArrayLike, keys: str | Sequence[str] | None = None) -> Floats:
         """Rank values against this client's copy of the window; see `QuantileService.rank`."""
-        if self._now() - self._checked >= self.max_age:
+        old = self._seen is not None and self._seen != self._version
+        if old or self._now() - self._checked >= self.max_age:
             self.refresh()
         return super().rank(values, keys)
 
     def refresh(self) -> None:
         """Make sure that `rank` uses the newest window."""
-        now = self._now()
-        frozen: Frozen | None = self._ask("frozen", self._version)
-        if frozen is not None:
-            with self._lock:
+        with self._refreshing:
+            now = self._now()
+            frozen: Frozen | None = self._ask("frozen", self._version)
+            if frozen is not None:
                 # copies: what a transport hands out may be read-only or shared
                 self._snapshots = tuple(
                     Snapshot(np.array(columns), np.array(counts), self.ties)
                     for columns, counts in frozen.columns
                 )
-                self._version, self._step = frozen.version, frozen.step
-        self._checked = now
+                self._version = frozen.version
+            self._checked = now
 
     @property
     def size(self) -> int:
@@ -259,7 +341,6 @@ class SharedQuantileService(QuantileService):
 
     def summary(self, key: str | None = None) -> dict[str, MetricSummary]:
         """What the window says about each metric; see `QuantileService.summary`."""
-        self._check_keys(key, 1)
         summary: dict[str, MetricSummary] = self._ask("look", "summary", key)
         return summary
 
@@ -290,7 +371,7 @@ class SharedQuantileService(QuantileService):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from a state that `state_dict` gave; see `QuantileService.load_state_dict`."""
-        self._call("load_state_dict", dict(state))
+        self._call("load_state_dict", state)
         self.refresh()
 
     def _push(self, rows: Floats, codes: Codes | None) -> None:
@@ -307,11 +388,6 @@ class SharedQuantileService(QuantileService):
             return self._numbered(self._number, method, *arguments)
 
     def _send_rows(self) -> None:
-        if self._process != os.getpid():
-            # A fork is another client: the owner would take its numbers for repetitions, and the
-            # parent sends what was on its way.
-            self._client, self._number, self._process = uuid4().hex, 0, os.getpid()
-            self._unacknowledged = None
         while True:
             if self._unacknowledged is None:
                 with self._lock:
@@ -331,6 +407,5 @@ class SharedQuantileService(QuantileService):
 
     def _numbered(self, number: int, method: str, *arguments: Any) -> Any:
         version, answer = self._ask("call", self._client, number, method, *arguments)
-        if version != self._version:
-            self._checked = float("-inf")
+        self._seen = tuple(version)
         return answer

@@ -75,11 +75,14 @@ def summarize(
 
 
 def _mean(values: NDArray[np.float64] | NDArray[np.bool_]) -> float:
-    return float(values.mean()) if len(values) else float("nan")
+    with np.errstate(over="ignore"):  # a sum of huge values is infinite, and says so
+        return float(values.mean()) if len(values) else float("nan")
 
 
 def _variance(values: Floats) -> float:
-    with np.errstate(over="ignore"):  # the square of a huge value is infinite, and says so
+    if len(values) and values.min() == values.max():
+        return 0.0  # where rounding would leave a trace, and a share of traces is nonsense
+    with np.errstate(over="ignore", invalid="ignore"):
         return float(values.var()) if len(values) else float("nan")
 
 

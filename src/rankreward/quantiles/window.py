@@ -11,15 +11,16 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from rankreward.compiled import kernels
 from rankreward.errors import InputError
 from rankreward.quantiles.ecdf import EQUAL_SHARE, Ties, ecdf, merge
-from rankreward.quantiles.loading import kernels
 
 Floats = NDArray[np.float64]
 Counts = NDArray[np.int64]
 _Kernel = Callable[[Floats, NDArray[np.int32], Floats, Floats], int]
 
-# What NumPy takes, in seconds; `loading` adds it up.
+KERNELS = "rankreward.quantiles.kernels"
+# What NumPy takes, in seconds; `compiled` adds it up.
 _CALL, _SEARCH, _MERGE = 5e-6, 1e-7, 1e-8
 
 _FLOAT64 = np.dtype(np.float64)
@@ -58,7 +59,7 @@ class Snapshot:
         width, length = self.columns.shape
         columns = np.empty((width, length - len(leaving) + len(entering)))
         counts = np.empty(width, dtype=np.int64)
-        compiled = kernels(width * (_CALL + length * _MERGE))
+        compiled = kernels(KERNELS, width * (_CALL + length * _MERGE))
         combine = merge if compiled is None else compiled.merge
         gone, new = _sorted_columns(leaving), _sorted_columns(entering)
         combine(self.columns, self.counts, gone, new, columns, counts)
@@ -99,7 +100,7 @@ class Snapshot:
         """Build the grid once enough rows have been ranked to repay it."""
         width, length = self.columns.shape
         self._ranked += rows  # threads may lose one another's additions; it is an estimate
-        compiled = kernels(width * (_CALL + rows * _SEARCH))
+        compiled = kernels(KERNELS, width * (_CALL + rows * _SEARCH))
         if compiled is None or self._ranked * _REPAYS < length or length > _LARGEST_GRID:
             return
         buckets = 2 << max(length - 1, 1).bit_length()

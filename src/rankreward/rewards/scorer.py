@@ -207,9 +207,15 @@ class Scorer:
         """(B, N) raw metric values."""
         accuracy = self.recipe.accuracy
         raw = np.full((len(responses), len(accuracy.metrics)), accuracy.failure, dtype=np.float64)
-        for row, response, target in zip(raw, responses, targets, strict=True):
-            if response.answer is not None:
-                row[:] = raw_metrics(response.answer, target, accuracy.metrics)
+        read = [
+            (index, response.answer)
+            for index, response in enumerate(responses)
+            if response.answer is not None
+        ]
+        places = [index for index, _ in read]
+        raw[places] = raw_metrics(
+            [answer for _, answer in read], [targets[index] for index in places], accuracy.metrics
+        )
         return raw
 
     def _ranks(

@@ -1,0 +1,92 @@
+"""Compiled kernels: how they are compiled, and when they are loaded.
+
+Loading Numba and its cached kernels takes about a second of a process, the first time on a machine
+some more. NumPy gives the same answers, slower. So NumPy works until its work has cost what the
+loading costs; then the kernels are loaded, once a process. Whoever knows that there will be much
+to do calls `warmup` and has them at once.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import threading
+import warnings
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+PRICE = 1.0  # seconds that loading takes, the cache being there
+MODULES = ("rankreward.metrics.kernels", "rankreward.quantiles.kernels")
+
+_lock = threading.Lock()
+_loaded: dict[str, ModuleType] = {}
+_spent = 0.0  # seconds that NumPy has worked; minus infinity where the kernels cannot be had
+
+
+def warmup() -> None:
+    """Load the compiled kernels now.
+
+    They are loaded by themselves once NumPy has cost a second in all; call this where the first
+    calls have to be fast, as before a benchmark. The first time on a machine it compiles, for
+    some seconds, and keeps the result in Numba's cache. A second call does nothing.
+
+    Raises:
+        Exception: whatever keeps Numba from working here. Loading by itself only warns of it, and
+            goes on with NumPy.
+
+    Example:
+        >>> warmup()
+    """
+    with _lock:
+        if not _loaded:
+            _loaded.update({name: importlib.import_module(name) for name in MODULES})
+
+
+def kernels(module: str, cost: float) -> ModuleType | None:
+    """A module of compiled kernels, or None while NumPy is still the cheaper way.
+
+    Args:
+        module: one of `MODULES`.
+        cost: seconds that the work at hand takes in NumPy, roughly.
+    """
+    global _spent  # noqa: PLW0603 - one meter a process is the point
+    if not _loaded:
+        _spent += cost  # threads may lose one another's additions; it is an estimate
+        if _spent < PRICE or _lock.locked():  # while one thread loads, the others work on
+            return None
+        try:
+            warmup()
+        except Exception as error:  # noqa: BLE001 - a broken Numba can raise anything
+            # Speed is lost, answers are not: this must not end a run.
+            _spent = float("-inf")
+            warnings.warn(
+                f"rankreward works on without its compiled kernels, with NumPy: {error!r}",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+            return None
+    return _loaded[module]
+
+
+def kernel(signature: str, *, nogil: bool) -> Callable[[Callable[..., Any]], Any]:
+    """Compile a function at once for one signature, and cache it where there is a place for it."""
+    from numba import njit  # noqa: PLC0415 - half a second that most processes need not pay
+
+    def decorate(function: Callable[..., Any]) -> Any:
+        try:
+            return njit(signature, nogil=nogil, error_model="numpy", cache=True)(function)
+        except Exception:  # noqa: BLE001 - no place for a cache, a full disk, a damaged file
+            return njit(signature, nogil=nogil, error_model="numpy")(function)
+
+    return decorate
+
+
+def _after_fork() -> None:
+    """A thread that was loading is not in the child, and would hold its lock for ever."""
+    global _lock  # noqa: PLW0603
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

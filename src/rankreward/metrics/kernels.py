@@ -1,0 +1,154 @@
+"""The compiled kernels of geometry: they sort, compare and match the objects of a whole batch.
+
+A batch is ragged: the objects of all its samples stand in one array, one sample after the other,
+and `counts` says how many each has. The pairs of a sample, every object of one side with every
+object of the other, stand in one array likewise, row by row.
+
+Importing this file loads Numba; see `compiled`. The twins in NumPy are in `ragged`, and their
+answers are the same to the bit.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from rankreward.compiled import kernel
+
+_TABLE = "float64[:, ::1]"
+_COUNTS = "int64[::1]"
+
+
+@kernel(f"void({_TABLE}, {_COUNTS}, int64[::1])", nogil=True)
+def sort_objects(values: Any, counts: Any, order: Any) -> None:
+    """The lexicographic order of the rows of each sample, as places in `values` (T, K)."""
+    width = values.shape[1]
+    start = 0
+    for count in counts:
+        for i in range(start, start + count):
+            place = i  # insertion: the objects of one answer are few
+            while place > start:
+                other = order[place - 1]
+                less = False
+                for k in range(width):
+                    if values[i, k] != values[other, k]:
+                        less = values[i, k] < values[other, k]
+                        break
+                if not less:
+                    break
+                order[place] = other
+                place -= 1
+            order[place] = i
+        start += count
+
+
+@kernel(
+    f"void({_TABLE}, {_COUNTS}, {_TABLE}, {_COUNTS}, float64, float64[::1], float64[::1])",
+    nogil=True,
+)
+def compare_objects(
+    left: Any, left_counts: Any, right: Any, right_counts: Any, extra: Any, ious: Any, apart: Any
+) -> None:
+    """Box IoU and point distance of all pairs.
+
+    `left` (T, 6) and `right` (S, 6) hold box and point; `extra` is what a side of a box gains, 1
+    where edges are pixels that belong to it; `ious` and `apart` (P,) are filled.
+    """
+    a = b = pair = 0
+    for sample in range(len(left_counts)):
+        m, n = left_counts[sample], right_counts[sample]
+        for i in range(a, a + m):
+            x1, y1, x2, y2 = left[i, 0], left[i, 1], left[i, 2], left[i, 3]
+            area = max(x2 - x1 + extra, 0.0) * max(y2 - y1 + extra, 0.0)
+            for j in range(b, b + n):
+                width = min(x2, right[j, 2]) - max(x1, right[j, 0]) + extra
+                height = min(y2, right[j, 3]) - max(y1, right[j, 1]) + extra
+                overlap = max(width, 0.0) * max(height, 0.0)
+                side = max(right[j, 2] - right[j, 0] + extra, 0.0)
+                other = side * max(right[j, 3] - right[j, 1] + extra, 0.0)
+                union = area - overlap + other
+                ious[pair] = overlap / union if union > 0.0 else 0.0
+                dx, dy = left[i, 4] - right[j, 4], left[i, 5] - right[j, 5]
+                apart[pair] = np.sqrt(dx * dx + dy * dy)
+                pair += 1
+        a += m
+        b += n
+
+
+@kernel(f"void(float64[::1], {_COUNTS}, {_COUNTS}, int64[::1])", nogil=True)
+def match_ragged(costs: Any, row_counts: Any, column_counts: Any, chosen: Any) -> None:
+    """The cheapest one-to-one matching of each sample: for each row its column, or -1.
+
+    Shortest augmenting paths with dual prices (Crouse 2016, "On implementing 2D rectangular
+    assignment algorithms"), the smaller side first. Among equal costs the choice is that of
+    SciPy's `linear_sum_assignment`: columns are tried from the last to the first, a free one
+    before a taken one.
+    """
+    most = 0
+    for sample in range(len(row_counts)):
+        most = max(most, row_counts[sample], column_counts[sample])
+    row_price, column_price = np.empty(most), np.empty(most)
+    distance = np.empty(most)  # of each column from the row that seeks one
+    came_from = np.empty(most, np.int64)
+    column_of, row_of = np.empty(most, np.int64), np.empty(most, np.int64)
+    left_to_try = np.empty(most, np.int64)
+    row_seen, column_seen = np.empty(most, np.bool_), np.empty(most, np.bool_)
+    first_cost = first_row = 0
+    for sample in range(len(row_counts)):
+        rows, columns = row_counts[sample], column_counts[sample]
+        turned = columns < rows
+        m, n = (columns, rows) if turned else (rows, columns)
+        across, down = (1, columns) if turned else (columns, 1)
+        row_price[:m] = 0.0
+        column_price[:n] = 0.0
+        column_of[:m] = -1
+        row_of[:n] = -1
+        for seeker in range(m):
+            distance[:n] = np.inf
+            row_seen[:m] = False
+            column_seen[:n] = False
+            for k in range(n):
+                left_to_try[k] = n - 1 - k
+            remaining, row, sink, reached = n, seeker, -1, 0.0
+            while sink < 0:
+                row_seen[row] = True
+                nearest, lowest = -1, np.inf
+                for k in range(remaining):
+                    column = left_to_try[k]
+                    cost = costs[first_cost + row * across + column * down]
+                    through = reached + cost - row_price[row] - column_price[column]
+                    if through < distance[column]:
+                        came_from[column] = row
+                        distance[column] = through
+                    here = distance[column]
+                    if here < lowest or (here == lowest and row_of[column] == -1):
+                        lowest = here
+                        nearest = k
+                reached = lowest
+                column = left_to_try[nearest]
+                if row_of[column] == -1:
+                    sink = column
+                else:
+                    row = row_of[column]
+                column_seen[column] = True
+                remaining -= 1
+                left_to_try[nearest] = left_to_try[remaining]
+            row_price[seeker] += reached
+            for i in range(m):
+                if row_seen[i] and i != seeker:
+                    row_price[i] += reached - distance[column_of[i]]
+            for k in range(n):
+                if column_seen[k]:
+                    column_price[k] -= reached - distance[k]
+            column = sink
+            while True:  # hand each row on the path its new column
+                row = came_from[column]
+                row_of[column] = row
+                column_of[row], column = column, column_of[row]
+                if row == seeker:
+                    break
+        for k in range(rows):
+            chosen[first_row + k] = row_of[k] if turned else column_of[k]
+        first_cost += rows * columns
+        first_row += rows
