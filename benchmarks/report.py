@@ -7,7 +7,6 @@ each rival. Comes out: `results.json`, the table of `docs/performance.md`, and i
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +20,12 @@ GREY = "#777777"  # as far from white as from black: the page may be either
 REACHED, MISSED = "#2a88d8", "#d8622a"
 
 
-def main(raw: Path, results: Path, figure: Path) -> None:
+def main(raw: Path, results: Path, figure: Path, page: Path | None = None) -> None:
     found = summarize(json.loads(raw.read_text()))
     results.write_text(json.dumps(found, indent=1) + "\n")
     print(table(found))
-    write_table(PAGE, "figures", table(found))
+    if page is not None:
+        write_table(page, "figures", table(found))
     figure.parent.mkdir(exist_ok=True)
     draw(found, figure)
 
@@ -162,6 +162,9 @@ def draw(found: dict[str, Any], path: Path) -> None:
 
 
 if __name__ == "__main__":
-    given = [Path(argument) for argument in sys.argv[1:]]
-    defaults = [ROOT / "runs/benchmarks.json", ROOT / "benchmarks/results.json"]
-    main(*given, *[*defaults, ROOT / "docs/performance.svg"][len(given) :])
+    main(
+        ROOT / "runs/benchmarks.json",
+        ROOT / "benchmarks/results.json",
+        ROOT / "docs/performance.svg",
+        PAGE,
+    )

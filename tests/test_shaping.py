@@ -365,7 +365,7 @@ def test_groups_do_not_see_each_other(shaper: Callable[..., Any]) -> None:
         [uuid.UUID(int=1)] * 2 + [uuid.UUID(int=0)] * 2,
         iter("aabb"),
     ],
-    ids=repr,
+    ids=range(14),
 )
 def test_any_kind_of_group(groups: Any) -> None:
     """Ids need no order and no common type; only which are equal counts."""
