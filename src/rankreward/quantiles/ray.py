@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 import os
 import time
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -160,7 +161,9 @@ class _Actor:
         self._put = ray.put
         self._identity = {**identity, **config}
         self._stored: tuple[Version, _Stored] | None = None
-        again = ray.get_runtime_context().was_current_actor_reconstructed
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Ray calls an old function of its own
+            again = ray.get_runtime_context().was_current_actor_reconstructed
         self._error: Exception | None = None
         try:
             self._owner = Owner(config, identity["folder"], resume=resume or again)
