@@ -375,3 +375,74 @@ def test_each_task_is_ranked_within_itself() -> None:
     ):
         scorer.score(texts, references)
     assert scorer.quantiles.pending == 4
+
+
+def normalized(kind: dict[str, Any]) -> rr.Scorer:
+    recipe = rr.Recipe.load("dr_seg").model_dump(by_alias=True)
+    recipe["name"] = "mine"
+    recipe["accuracy"]["normalizer"] = kind
+    return rr.Scorer(recipe)
+
+
+def three() -> tuple[list[str], list[Any]]:
+    """Three answers to one question, each worse than the one before."""
+    shifted = [entry([110, 100, 310, 300], [260, 200])]
+    return [wrap(G1), wrap(shifted), wrap([])], [G1] * 3
+
+
+def test_without_a_normalizer_the_raw_metrics_are_paid() -> None:
+    """Their mean is the accuracy; the window still fills, for its summary."""
+    scorer = normalized({"kind": "none"})
+    batch = scorer.score(*three())
+    for name, raw in batch.raw.items():
+        assert batch.ranks[name].tolist() == raw.tolist()
+        assert batch.terms[name] == pytest.approx(raw / 3)
+    assert scorer.flush(1).size == 3
+    assert scorer.quantiles.summary()["iou"].mean == pytest.approx(batch.raw["iou"].mean())
+
+
+def test_running_standard_scores_are_numpys() -> None:
+    """Against the rows of the window as it stood; 0 where there is no spread yet."""
+    scorer = normalized({"kind": "zscore", "window": 100})
+    first = scorer.score(*three())
+    assert all(values.tolist() == [0.0, 0.0, 0.0] for values in first.ranks.values())
+    scorer.flush(1)
+    batch = scorer.score(*three())
+    for name, raw in batch.raw.items():
+        history = first.raw[name]
+        assert batch.ranks[name] == pytest.approx((raw - history.mean()) / history.std())
+
+
+def test_standard_scores_in_the_group_are_those_of_each_group_alone() -> None:
+    """Other groups of the batch do not matter, nor where its rows stand; the ids are needed."""
+    scorer = normalized({"kind": "group", "eps": 1e-4})
+    texts, references = three()
+    alone = scorer.score(texts, references, groups=["a"] * 3)
+    mixed = scorer.score(
+        [texts[0], wrap([]), *texts[1:]], [*references, G1], groups=["a", "b", "a", "a"]
+    )
+    for name, raw in alone.raw.items():
+        expected = (raw - raw.mean()) / (raw.std(ddof=1) + 1e-4)
+        assert alone.ranks[name] == pytest.approx(expected)
+        assert mixed.ranks[name][[0, 2, 3]].tolist() == alone.ranks[name].tolist()
+        assert mixed.ranks[name][1] == 0.0  # one answer has nobody to be compared with
+    with pytest.raises(rr.InputError, match="one id a completion, which the normalizer 'group'"):
+        scorer.score(texts, references)
+
+
+@pytest.mark.parametrize(
+    "kind", [{"kind": "none"}, {"kind": "zscore", "window": 50}, {"kind": "group", "eps": 1e-4}]
+)
+def test_a_rejection_beats_a_false_positive_under_any_normalizer(kind: dict[str, Any]) -> None:
+    """Where there is nothing to find, an empty answer earns more than a box."""
+    scorer = normalized(kind)
+    scorer.score(*three(), groups=["a"] * 3)
+    scorer.flush(1)
+    batch = scorer.score([wrap([]), wrap(G1)], ["[]", "[]"], groups=["b", "b"])
+    assert batch.total[0] > batch.total[1]
+
+
+def test_unknown_normalizer_is_named() -> None:
+    """With the kinds that there are."""
+    with pytest.raises(rr.ConfigError, match=r"accuracy\.normalizer: .*'ecdf', 'none', 'zscore'"):
+        normalized({"kind": "rank"})

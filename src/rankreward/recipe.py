@@ -120,6 +120,30 @@ class Ecdf(_Part):
         return self
 
 
+class Raw(_Part):
+    """Leave each metric as it is: the one that spreads most weighs most."""
+
+    kind: Literal["none"]
+
+
+class ZScore(_Part):
+    """Replace each metric by its standard score in a rolling window of recent rollouts."""
+
+    kind: Literal["zscore"]
+    window: int = Field(gt=0)
+
+
+class Group(_Part):
+    """Replace each metric by its standard score among the answers to the same question.
+
+    GDPO without its step over the batch; `eps` is added to the standard deviation.
+    """
+
+    kind: Literal["group"]
+    eps: float = Field(gt=0)
+
+
+Normalizer = Annotated[Ecdf | Raw | ZScore | Group, Field(discriminator="kind")]
 Term = Annotated[ThinkAnswer | AnswerJson | Keyword | NonRepeat, Field(discriminator="kind")]
 Metric = Annotated[BoxIoU | CountRatio | PointRamp, Field(discriminator="kind")]
 
@@ -133,7 +157,7 @@ class Accuracy(_Part):
     weight: float = Field(ge=0)
     failure: float = Field(ge=0, le=1)
     metrics: dict[str, Metric] = Field(min_length=1)
-    normalizer: Ecdf
+    normalizer: Normalizer
 
 
 class Recipe(_Part):
@@ -334,7 +358,11 @@ def _locate(
 
 def _known_keys(path: list[str], parent: Mapping[str, Any]) -> list[str]:
     """The keys that are allowed beside an unknown one."""
-    kinds = (ThinkAnswer, AnswerJson, Keyword, NonRepeat, BoxIoU, CountRatio, PointRamp, Ecdf)
+    kinds = (
+        *(ThinkAnswer, AnswerJson, Keyword, NonRepeat),
+        *(BoxIoU, CountRatio, PointRamp),
+        *(Ecdf, Raw, ZScore, Group),
+    )
     models: dict[str, type[BaseModel]] = {
         get_args(k.model_fields["kind"].annotation)[0]: k for k in kinds
     }

@@ -8,7 +8,7 @@ a reward depends neither on the order of threads nor on how rollouts are dealt t
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -50,8 +50,8 @@ class FlushStats:
 class QuantileService:
     """Ranks of metric values in a rolling window of recent rows. Safe under threads.
 
-    Read: `rank`, `summary`, `size`, `pending`, `step`, `rows`. Write: `push`, `flush`, `discard`,
-    `reset`. Keep: `state_dict`, `load_state_dict`, `save`, `load`. Ranking takes no lock.
+    Read: `rank`, `standardize`, `summary`, `size`, `pending`, `step`, `rows`. Write: `push`,
+    `flush`, `discard`, `reset`. Keep: `state_dict`, `load_state_dict`, `save`, `load`. Ranking takes no lock.
 
     Args:
         metrics: names of the columns, in order.
@@ -139,23 +139,37 @@ class QuantileService:
             O(B N) on average, O(B N log window) at worst; takes no lock. Once in a while a call
             makes the index that gives later ones this speed, in O(N window); see `warmup`.
         """
-        snapshots = self._snapshots  # one read: a flush beside us swaps the attribute, no more
+        snapshots = self._current()
         if self._exact and keys is None:
             ranks = snapshots[0].rank_fast(values)
             if ranks is not None:
                 return ranks
-        rows = self._check_rows(values)
-        codes = self._check_keys(keys, len(rows))
-        if codes is None:
-            ranks = snapshots[0].rank(rows)
-        else:
-            ranks = np.empty_like(rows)
-            for code, snapshot in enumerate(snapshots):
-                mine = codes == code
-                if mine.any():
-                    ranks[mine] = snapshot.rank(rows[mine])
-        shaped: Floats = ranks.reshape(np.shape(values))
-        return shaped
+        return self._compare(Snapshot.rank, snapshots, values, keys)
+
+    def standardize(self, values: ArrayLike, keys: str | Sequence[str] | None = None) -> Floats:
+        """Values as standard scores in the window, as it stood at the last flush.
+
+        Args:
+            values: as for `rank`.
+            keys: as for `rank`.
+
+        Returns:
+            float64 of the same shape: per column the value less the mean of the window's defined
+            values, over their standard deviation (of the population); 0 where that is 0 or the
+            column has no defined value. NaN stays NaN.
+
+        Raises:
+            InputError: as for `rank`.
+
+        Example:
+            >>> service = QuantileService(("iou",), window=4, warm_start=0)
+            >>> service.push([[0.2], [0.6]])
+            >>> service.flush(1).size
+            2
+            >>> service.standardize([[0.6], [0.4]]).round(6).tolist()
+            [[1.0], [0.0]]
+        """
+        return self._compare(Snapshot.standardize, self._current(), values, keys)
 
     def summary(self, key: str | None = None) -> dict[str, MetricSummary]:
         """What the window says about each metric: how it spreads, where it piles up, how it moves.
@@ -416,6 +430,31 @@ class QuantileService:
                 f"state: expected {len(pending)} pending_keys below {expected}, got others"
             )
         return rows, sizes, latest, pending, codes.astype(np.intp), step
+
+    def _current(self) -> tuple[Snapshot, ...]:
+        """The windows to compare with: one read, for a flush beside us swaps the attribute."""
+        return self._snapshots
+
+    def _compare(
+        self,
+        how: Callable[[Snapshot, Floats], Floats],
+        snapshots: tuple[Snapshot, ...],
+        values: ArrayLike,
+        keys: str | Sequence[str] | None,
+    ) -> Floats:
+        """Rank or standardize each row in the window of its key."""
+        rows = self._check_rows(values)
+        codes = self._check_keys(keys, len(rows))
+        if codes is None:
+            compared = how(snapshots[0], rows)
+        else:
+            compared = np.empty_like(rows)
+            for code, snapshot in enumerate(snapshots):
+                mine = codes == code
+                if mine.any():
+                    compared[mine] = how(snapshot, rows[mine])
+        shaped: Floats = compared.reshape(np.shape(values))
+        return shaped
 
     def _check_step(self, step: int) -> int:
         """The step of a flush, checked; the lock is held."""

@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 from uuid import uuid4
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from rankreward.errors import CheckpointError, InputError, StateError
 from rankreward.quantiles.checkpoint import load_state, save_state
@@ -297,12 +297,11 @@ class SharedQuantileService(QuantileService):
 
     # -- read ---------------------------------------------------------------------------------
 
-    def rank(self, values: ArrayLike, keys: str | Sequence[str] | None = None) -> Floats:
-        """Rank values against this client's copy of the window; see `QuantileService.rank`."""
+    def _current(self) -> tuple[Snapshot, ...]:
         old = self._seen is not None and self._seen != self._version
         if old or self._now() - self._checked >= self.max_age:
             self.refresh()
-        return super().rank(values, keys)
+        return super()._current()
 
     def refresh(self) -> None:
         """Make sure that `rank` uses the newest window."""

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankreward.quantiles.ecdf import Ties, ecdf
+from rankreward.quantiles.window import deviation
 
 Floats = NDArray[np.float64]
 
@@ -63,7 +64,7 @@ def summarize(
     return {
         name: MetricSummary(
             mean=_mean(column),
-            std=variances[j] ** 0.5,
+            std=deviation(column) if len(column) else float("nan"),
             zeros=_mean(column == 0),
             ones=_mean(column == 1),
             drift=_distance(older[:, j], newer[:, j]),
@@ -80,10 +81,7 @@ def _mean(values: NDArray[np.float64] | NDArray[np.bool_]) -> float:
 
 
 def _variance(values: Floats) -> float:
-    if len(values) and values.min() == values.max():
-        return 0.0  # where rounding would leave a trace, and a share of traces is nonsense
-    with np.errstate(over="ignore", invalid="ignore"):
-        return float(values.var()) if len(values) else float("nan")
+    return deviation(values) ** 2 if len(values) else float("nan")
 
 
 def _shares(variances: list[float]) -> list[float]:

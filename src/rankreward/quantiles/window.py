@@ -39,7 +39,7 @@ class Snapshot:
         ties: what an equal value counts, as in `ecdf`.
     """
 
-    __slots__ = ("_grid", "_ranked", "columns", "counts", "ties")
+    __slots__ = ("_grid", "_moments", "_ranked", "columns", "counts", "ties")
 
     def __init__(self, columns: Floats, counts: Counts, ties: Ties) -> None:
         self.columns = columns
@@ -47,6 +47,7 @@ class Snapshot:
         self.ties = ties
         self._grid: tuple[_Kernel, _Kernel, Floats, NDArray[np.int32]] | None = None
         self._ranked = 0
+        self._moments: tuple[Floats, Floats] | None = None
 
     @classmethod
     def of(cls, rows: Floats, ties: Ties) -> Snapshot:
@@ -96,6 +97,18 @@ class Snapshot:
         status = (few if len(rows) < _FEW else many)(floats, index, rows, ranks)
         return ranks if status == 0 else None
 
+    def standardize(self, rows: Floats) -> Floats:
+        """Rows (B, N) less the columns' means, over their standard deviations; 0 where none is."""
+        if self._moments is None:
+            defined = [c[:n] for c, n in zip(self.columns, self.counts, strict=True)]
+            self._moments = (
+                np.array([column.mean() if len(column) else 0.0 for column in defined]),
+                np.array([deviation(column) for column in defined]),
+            )
+        mean, std = self._moments
+        centred = rows - mean
+        return np.divide(centred, std, out=centred * 0.0, where=std > 0)
+
     def _prepare(self, rows: int) -> None:
         """Build the grid once enough rows have been ranked to repay it."""
         width, length = self.columns.shape
@@ -109,6 +122,17 @@ class Snapshot:
         share = EQUAL_SHARE[self.ties]
         compiled.grid(self.columns, self.counts, share, share, floats, index)
         self._grid = (compiled.ecdf_row, compiled.ecdf, floats, index)
+
+
+def deviation(column: Floats) -> float:
+    """Population standard deviation of a column; 0 where it is constant or empty.
+
+    Rounding would leave a trace of a constant's, and a share or a quotient of traces is nonsense.
+    """
+    if len(column) == 0 or column.min() == column.max():
+        return 0.0
+    with np.errstate(over="ignore", invalid="ignore"):  # that of huge values is infinite
+        return float(column.std())
 
 
 class Window:

@@ -21,6 +21,7 @@ from rankreward.quantiles import FlushStats, QuantileService
 from rankreward.quantiles.checkpoint import load_state, save_state
 from rankreward.recipe import CountRatio, Frame, Recipe
 from rankreward.rewards.accuracy import raw_metrics
+from rankreward.rewards.normalizers import make_window, normalize
 from rankreward.rewards.references import read_reference
 from rankreward.rewards.terms import term_value
 
@@ -35,7 +36,8 @@ class RewardBatch:
         total: (B,) float64, the rewards.
         terms: name to (B,) float64, the weighted contributions; they add up to `total`.
         raw: metric to (B,) float64, its value before ranking, NaN where it does not apply.
-        ranks: metric to (B,) float64, what it was replaced by, in [0, 1], or NaN.
+        ranks: metric to (B,) float64, what it was replaced by: a rank in [0, 1], or what else
+            the recipe's normalizer makes of it; NaN where it does not apply.
         failures: B entries, None or what was wrong with that completion.
     """
 
@@ -83,14 +85,8 @@ class Scorer:
         quantiles: Callable[..., QuantileService] = QuantileService,
     ) -> None:
         self.recipe = Recipe.load(recipe)
-        normalizer = self.recipe.accuracy.normalizer
-        self.quantiles = quantiles(
-            metrics=tuple(self.recipe.accuracy.metrics),
-            window=normalizer.window,
-            warm_start=normalizer.warm_start,
-            ties=normalizer.ties,
-            order=normalizer.order,
-        )
+        accuracy = self.recipe.accuracy
+        self.quantiles = make_window(accuracy.normalizer, tuple(accuracy.metrics), quantiles)
 
     def score(
         self,
@@ -108,7 +104,7 @@ class Scorer:
             completions: B texts of the policy; anything they hold is data, never an error.
             references: B references, each a JSON text or the list it stands for.
             images: B images, for recipes that look at them; `dr_seg` does not.
-            groups: B group ids, for recipes that compare within a group; `dr_seg` does not.
+            groups: B group ids, for recipes that normalize within a group; `dr_seg` does not.
             keys: B names of windows, or one for all, where `quantiles` has several: a task or
                 dataset is then ranked within itself.
             record: True makes the raw metrics pending for the window; evaluation passes False.
@@ -126,7 +122,7 @@ class Scorer:
         targets = _read_references(references, self.recipe.response.frame)
         responses = [self._parse(text, index) for index, text in enumerate(completions)]
         raw = self._raw(responses, targets)
-        ranks = self._ranks(raw, targets, keys)
+        ranks = self._ranks(raw, targets, keys, groups)
         terms = self._terms(responses, ranks)
         if record:
             self.quantiles.push(raw, keys)
@@ -219,10 +215,15 @@ class Scorer:
         return raw
 
     def _ranks(
-        self, raw: Floats, targets: Sequence[Objects], keys: str | Sequence[str] | None
+        self,
+        raw: Floats,
+        targets: Sequence[Objects],
+        keys: str | Sequence[str] | None,
+        groups: Sequence[Any] | None,
     ) -> Floats:
-        """(B, N) ranks; on a no-target sample the count is right or wrong and keeps its value."""
-        ranks = self.quantiles.rank(raw, keys)
+        """(B, N) normalized; on a no-target sample the count is right or wrong, and stays so."""
+        normalizer = self.recipe.accuracy.normalizer
+        ranks = normalize(normalizer, raw, self.quantiles, keys, groups)
         no_target = np.array([len(target) == 0 for target in targets], dtype=bool)
         for column, metric in enumerate(self.recipe.accuracy.metrics.values()):
             if isinstance(metric, CountRatio):
