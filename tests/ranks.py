@@ -30,7 +30,7 @@ def rows(step: int, who: int) -> np.ndarray:
 
 
 def make(**changes: Any) -> DistributedQuantileService:
-    arguments = {"window": 64, "warm_start": 8, "timeout": 3.0, "verify": True, **changes}
+    arguments = {"window": 64, "warm_start": 8, "timeout": 60.0, "verify": True, **changes}
     return DistributedQuantileService(("a", "b"), **arguments)
 
 
@@ -94,7 +94,7 @@ def differ() -> dict[str, Any]:
 
 def die(who: int, how: int) -> dict[str, Any]:
     """One rank dies or stops in the middle of a run."""
-    service = make()
+    service = make(timeout=5.0)
     service.push([[0.5, 0.5]])
     service.flush(0)
     if rank == who:
@@ -115,7 +115,7 @@ def die(who: int, how: int) -> dict[str, Any]:
 
 def die_while_gathering() -> dict[str, Any]:
     """A rank answers the roll call and dies before its rows come."""
-    service = make()
+    service = make(timeout=5.0)
     service.push([[0.5, 0.5]])
     if rank == 1:
         service._all_gather = lambda block: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[method-assign]

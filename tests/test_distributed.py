@@ -101,8 +101,8 @@ def test_differences_are_named_on_every_rank() -> None:
 def test_a_rank_that_dies_is_named(scenario: str) -> None:
     """The others hear of it within the timeout, and keep their window and pending rows."""
     for answer in run(scenario, 3, silent=1):
-        assert answer["error"].startswith("flush: rank 1 did not come within 3 s; dead")
-        assert answer["seconds"] < 6
+        assert answer["error"].startswith("flush: rank 1 did not come within 5 s; dead")
+        assert answer["seconds"] < 15
         again = "flush: impossible since an earlier one failed: rank 1 did not come"
         assert answer["again"].startswith(again)
 
@@ -111,14 +111,14 @@ def test_the_first_rank_dies() -> None:
     """It keeps the store of a group made by address; the others say so."""
     for answer in run("first", 3, silent=0):
         assert answer["error"].startswith("flush: rank 0")
-        assert answer["seconds"] < 6
+        assert answer["seconds"] < 15
 
 
 def test_a_rank_that_dies_while_rows_are_gathered_is_named() -> None:
     """Between the roll call and the rows."""
     for answer in run("gathering", 3, silent=1):
-        assert answer["error"].startswith("flush: rank 1 did not come within 3 s; dead")
-        assert answer["seconds"] < 10
+        assert answer["error"].startswith("flush: rank 1 did not come within 5 s; dead")
+        assert answer["seconds"] < 20
 
 
 def test_without_a_process_group() -> None:

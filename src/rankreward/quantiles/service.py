@@ -51,7 +51,8 @@ class QuantileService:
     """Ranks of metric values in a rolling window of recent rows. Safe under threads.
 
     Read: `rank`, `standardize`, `summary`, `size`, `pending`, `step`, `rows`. Write: `push`,
-    `flush`, `discard`, `reset`. Keep: `state_dict`, `load_state_dict`, `save`, `load`. Ranking takes no lock.
+    `flush`, `discard`, `reset`. Keep: `state_dict`, `load_state_dict`, `save`, `load`. Ranking
+    takes no lock.
 
     Args:
         metrics: names of the columns, in order.

@@ -1,0 +1,1 @@
+"""The rewards of published systems, as their released code computes them, to the last digit."""
