@@ -30,7 +30,7 @@ def test_public_name_resolves_and_is_documented(name: str) -> None:
 
 def test_public_names_match_the_lazy_table() -> None:
     """`__all__` and the table of lazy names agree."""
-    assert sorted(rr.__all__) == sorted([*rr._HOME, "metrics"])
+    assert sorted(rr.__all__) == sorted([*rr._HOME, "metrics", "shaping"])
     assert len(rr.__all__) == len(set(rr.__all__))
 
 

@@ -22,6 +22,9 @@ stats: rr.FlushStats = scorer.flush(1)
 service = rr.QuantileService(metrics=("iou",), window=16, warm_start=0, ties="mid")
 ranks: NDArray[np.float64] = service.rank([[0.5]])
 response: rr.Response = rr.parse("x", schema="grounding_list")
+scores: NDArray[np.float64] = service.standardize([[0.5]])
+spread: rr.MetricSummary = service.summary()["iou"]
+advantages: NDArray[np.float64] = rr.shaping.grpo([1.0, 2.0], 2)
 overlap: NDArray[np.float64] = rr.metrics.box_iou([[0, 0, 1, 1]], [[0, 0, 1, 1]])
 
 reward = RankReward("dr_seg", reference="solution")

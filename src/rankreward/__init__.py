@@ -19,7 +19,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rankreward import metrics
+    from rankreward import metrics, shaping
     from rankreward.compiled import warmup
     from rankreward.errors import (
         BadReferenceError,
@@ -77,6 +77,7 @@ __all__ = [  # noqa: RUF022 - in the order of the way through the house
     "warmup",
     "Scorer",
     "RewardBatch",
+    "shaping",
     "RankRewardError",
     "ConfigError",
     "InputError",
@@ -89,8 +90,8 @@ __all__ = [  # noqa: RUF022 - in the order of the way through the house
 
 
 def __getattr__(name: str) -> Any:
-    if name == "metrics":
-        return importlib.import_module("rankreward.metrics")
+    if name in {"metrics", "shaping"}:
+        return importlib.import_module(f"rankreward.{name}")
     if name not in _HOME:
         raise AttributeError(f"module 'rankreward' has no attribute {name!r}")
     value = getattr(importlib.import_module(f"rankreward.{_HOME[name]}"), name)
