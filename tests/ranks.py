@@ -10,6 +10,7 @@ import json
 import os
 import signal
 import sys
+import threading
 import time
 from datetime import timedelta
 from typing import Any
@@ -142,6 +143,25 @@ def refuse() -> dict[str, Any]:
     return {"errors": errors, "added": service.flush(6).added}
 
 
+def crossing() -> dict[str, Any]:
+    """Two services, flushed from two threads in another order on each rank."""
+    services = [make(), make()]
+    order = services if rank == 0 else services[::-1]
+    begun = time.monotonic()
+
+    def flush(service: DistributedQuantileService) -> None:
+        service.push([[0.5, 0.5]])
+        service.flush(1)
+
+    threads = [threading.Thread(target=flush, args=(service,)) for service in order]
+    threads[0].start()
+    time.sleep(1.0)
+    threads[1].start()
+    for thread in threads:
+        thread.join()
+    return {"sizes": [s.size for s in services], "seconds": time.monotonic() - begun}
+
+
 def overlapping() -> dict[str, Any]:
     """Ranks 0 and 1 have a window that rank 2 lacks, and all three share another."""
     pair = dist.new_group([0, 1])
@@ -168,13 +188,14 @@ SCENARIOS = {
     "differ": differ,
     "refuse": refuse,
     "overlapping": overlapping,
+    "crossing": crossing,
     "killed": lambda: die(1, signal.SIGKILL),
     "stopped": lambda: die(1, signal.SIGSTOP),
     "first": lambda: die(0, signal.SIGKILL),
     "gathering": die_while_gathering,
 }
 print(json.dumps(SCENARIOS[scenario]()), flush=True)
-if scenario in {"identical", "subgroup", "differ", "refuse", "overlapping"}:
+if scenario in {"identical", "subgroup", "differ", "refuse", "overlapping", "crossing"}:
     dist.barrier()
     dist.destroy_process_group()
 else:

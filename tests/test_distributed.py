@@ -141,3 +141,10 @@ def test_a_rank_that_refuses_does_not_keep_the_others_waiting() -> None:
 def test_ranks_may_have_different_numbers_of_windows() -> None:
     """A window of two ranks, and one of all three."""
     assert [answer["added"] for answer in run("overlapping", 3)] == [[2, 3], [2, 3], [3]]
+
+
+def test_two_services_do_not_wait_for_one_another() -> None:
+    """Each has its own line to the store; the timeout here is a minute."""
+    for answer in run("crossing", 2):
+        assert answer["sizes"] == [10, 10]
+        assert answer["seconds"] < 30

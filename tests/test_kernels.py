@@ -319,10 +319,11 @@ def test_without_working_kernels_numpy_goes_on(monkeypatch: pytest.MonkeyPatch) 
     def broken(name: str) -> Any:
         raise ImportError("numba is broken")
 
+    service = rr.QuantileService(("a",), window=4, warm_start=0)
+    assert callable(rr.warmup)  # names are loaded by the function that is broken next
     monkeypatch.setattr(loading, "_loaded", {})
     monkeypatch.setattr(loading, "_spent", 5.0)
     monkeypatch.setattr(loading.importlib, "import_module", broken)
-    service = rr.QuantileService(("a",), window=4, warm_start=0)
     service.push([[0.5]])
     with pytest.warns(RuntimeWarning, match="works on without its compiled kernels.*is broken"):
         service.flush(1)
@@ -346,3 +347,41 @@ def test_merges_in_a_row_with_undefined_values() -> None:
         assert snapshot.counts.tolist() == expected.counts.tolist()
         for a, b, count in zip(snapshot.columns, expected.columns, expected.counts, strict=True):
             assert np.array_equal(a[:count], b[:count])
+
+
+FORK_WHILE_LOADING = """
+import os, signal, threading, time
+import numpy as np, rankreward as rr
+from rankreward import compiled
+service = rr.QuantileService(("a",), window=64, warm_start=64)
+loader = threading.Thread(target=rr.warmup)
+loader.start()
+while not compiled._lock.locked():
+    time.sleep(0.001)
+time.sleep(0.05)
+child = os.fork()
+if child == 0:
+    signal.alarm(60)
+    compiled._spent += 100.0
+    service.rank(np.zeros((100, 1)))
+    try:
+        rr.warmup()
+    except rr.StateError as error:
+        os.write(1, str(error).encode())
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+loader.join()
+"""
+
+
+def test_a_fork_while_loading_goes_on_with_numpy() -> None:
+    """Python's own import locks are never released in the child, which would hang."""
+    done = subprocess.run(
+        [sys.executable, "-c", FORK_WHILE_LOADING],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.stdout.startswith("this process was forked while a thread was loading"), done.stderr
+    assert done.returncode == 0, done.stderr

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import collections
 import gzip
+import itertools
 import json
 import math
+import os
+import signal
 import threading
 from pathlib import Path
 from typing import Any
@@ -609,3 +612,41 @@ def test_huge_finite_values_are_values() -> None:
     service.flush(1)
     assert service.rank([[1e308, 1e308]]).tolist() == [[1.0, 1.0]]
     assert service.summary()["b"].mean == math.inf
+
+
+def test_a_fork_waits_for_writers() -> None:
+    """A child begins with a whole window and a free lock, whatever other threads do."""
+    service = rr.QuantileService(("a",), window=200_000, warm_start=0)
+    service.push(np.random.default_rng(0).random((200_000, 1)))
+    service.flush(0)
+    stop = threading.Event()
+
+    def write() -> None:
+        for step in itertools.count(1):
+            if stop.is_set():
+                return
+            service.push(np.full((50, 1), 0.5))
+            service.flush(step)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        for _ in range(10):
+            child = os.fork()
+            if child == 0:  # pragma: no cover - another process
+                signal.alarm(20)
+                service.push([[0.5]])
+                service._check()
+                os._exit(0)
+            assert os.waitpid(child, 0)[1] == 0
+    finally:
+        stop.set()
+        writer.join()
+
+
+def test_standard_scores_of_huge_values_are_finite() -> None:
+    """Their mean exists though their sum does not."""
+    service = rr.QuantileService(("a",), 4, 0)
+    service.push([[1e308], [1.5e308]])
+    service.flush(1)
+    assert np.isfinite(service.standardize([[1e308], [0.0]])).all()

@@ -442,6 +442,14 @@ def test_a_rejection_beats_a_false_positive_under_any_normalizer(kind: dict[str,
     assert batch.total[0] > batch.total[1]
 
 
+@pytest.mark.parametrize("kind", [{"kind": "none"}, {"kind": "group", "eps": 1e-4}])
+def test_keys_are_checked_under_any_normalizer(kind: dict[str, Any]) -> None:
+    """Also where they are not used, and in evaluation."""
+    scorer = normalized(kind)
+    with pytest.raises(rr.InputError, match="keys: expected none"):
+        scorer.score(*three(), groups=["a"] * 3, keys="x", record=False)
+
+
 def test_unknown_normalizer_is_named() -> None:
     """With the kinds that there are."""
     with pytest.raises(rr.ConfigError, match=r"accuracy\.normalizer: .*'ecdf', 'none', 'zscore'"):

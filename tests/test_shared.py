@@ -350,3 +350,23 @@ def test_a_slow_answer_does_not_bring_back_an_old_window() -> None:
     flusher.join(10)
     client.max_age = 1e9
     assert client.rank([[0.5, 0.5]]).tolist() == [[0.0, 0.0]]
+
+
+def test_after_a_refresh_ranking_needs_no_message() -> None:
+    """Also for a client that has pushed since, and whose window another one flushed."""
+    owner = Owner(CONFIG, None, resume=False)
+    worker = DirectQuantileService(**CONFIG, owner=owner, max_age=1e9)
+    driver = DirectQuantileService(**CONFIG, owner=owner)
+    worker.push([[0.1, 0.1]])
+    driver.flush(1)
+    worker.refresh()
+    ask, asked = worker._ask, []
+
+    def count(method: str, *arguments: Any) -> Any:
+        asked.append(method)
+        return ask(method, *arguments)
+
+    worker._ask = count  # type: ignore[method-assign]
+    for _ in range(3):
+        assert worker.rank([[0.2, 0.0]]).tolist() == [[1.0, 0.0]]
+    assert asked == []

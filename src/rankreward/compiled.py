@@ -16,11 +16,14 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
+from rankreward.errors import StateError
+
 PRICE = 1.0  # seconds that loading takes, the cache being there
 MODULES = ("rankreward.metrics.kernels", "rankreward.quantiles.kernels")
 
 _lock = threading.Lock()
 _loaded: dict[str, ModuleType] = {}
+_forked_while_loading = False
 _spent = 0.0  # seconds that NumPy has worked; minus infinity where the kernels cannot be had
 
 
@@ -38,6 +41,11 @@ def warmup() -> None:
     Example:
         >>> warmup()
     """
+    if _forked_while_loading:
+        raise StateError(
+            "this process was forked while a thread was loading the kernels, and cannot load them "
+            "any more; call warmup() before the fork"
+        )
     with _lock:
         if not _loaded:
             _loaded.update({name: importlib.import_module(name) for name in MODULES})
@@ -83,9 +91,15 @@ def kernel(signature: str, *, nogil: bool) -> Callable[[Callable[..., Any]], Any
 
 
 def _after_fork() -> None:
-    """A thread that was loading is not in the child, and would hold its lock for ever."""
-    global _lock  # noqa: PLW0603
-    _lock = threading.Lock()
+    """In a child whose parent was loading, that thread is gone, and Python's import locks with it.
+
+    The child would wait for them for ever, so it goes on with NumPy.
+    """
+    global _lock, _spent, _forked_while_loading  # noqa: PLW0603
+    if _lock.locked():
+        _lock = threading.Lock()
+        _forked_while_loading = not _loaded
+        _spent = float("-inf")
 
 
 if hasattr(os, "register_at_fork"):

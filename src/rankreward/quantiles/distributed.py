@@ -10,6 +10,7 @@ Needs torch, with its process group initialised.
 from __future__ import annotations
 
 import collections
+import contextlib
 import hashlib
 import json
 import threading
@@ -83,6 +84,9 @@ class DistributedQuantileService(QuantileService):
         # torch has no public name for the store that every rank reaches; it finds a missing rank
         # where a collective would only say that something is lost.
         store = dist.distributed_c10d._get_default_store()  # noqa: SLF001
+        # A client of its own: while one waits, no other thread could use it.
+        with contextlib.suppress(AttributeError, RuntimeError, NotImplementedError):
+            store = store.clone()
         self._timeout = store.timeout if timeout is None else timedelta(seconds=timeout)
         ranks = tuple(self._ranks)
         _made[ranks] += 1

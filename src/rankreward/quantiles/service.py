@@ -7,7 +7,9 @@ a reward depends neither on the order of threads nor on how rollouts are dealt t
 
 from __future__ import annotations
 
+import os
 import threading
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +30,28 @@ Order = Literal["canonical", "arrival"]
 Precision = Literal["float64", "float32"]
 Floats = NDArray[np.float64]
 Codes = NDArray[np.intp]
+
+
+_services: weakref.WeakSet[QuantileService] = weakref.WeakSet()
+_held: list[threading.Lock] = []
+
+
+def _before_fork() -> None:
+    """Let writers finish: a child must not begin with half a flush and a lock nobody releases."""
+    locks: list[threading.Lock] = [service._lock for service in list(_services)]  # noqa: SLF001
+    # not for ever: a flush may be waiting for other processes
+    _held.extend(lock for lock in locks if lock.acquire(timeout=10))
+
+
+def _after_fork() -> None:
+    while _held:
+        _held.pop().release()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork
+    )
 
 
 @dataclass(frozen=True)
@@ -111,7 +135,10 @@ class QuantileService:
         self.precision: Precision = _check_choice("precision", precision, get_args(Precision))
         self._codes = {key: code for code, key in enumerate(self.keys or ())}
         self._exact = self.keys is None and precision == "float64"  # nothing to do to a value
-        self._lock = threading.Lock()  # held by writers; whoever only ranks reads `_snapshots`
+        self._lock: threading.Lock = (
+            threading.Lock()
+        )  # held by writers; whoever only ranks reads `_snapshots`
+        _services.add(self)
         self._windows: list[Window]
         self._snapshots: tuple[Snapshot, ...]
         self._pending: list[tuple[Floats, Codes | None]]

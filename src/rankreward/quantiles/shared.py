@@ -22,7 +22,7 @@ import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 from uuid import uuid4
 
 import numpy as np
@@ -91,10 +91,7 @@ class Owner:
             self._state, self._log = self._folder / "window.npz", self._folder / "pending.log"
             there = self._state.exists() or self._log.exists()
             if there and not resume:
-                raise StateError(
-                    f"{self._folder}: expected an empty folder for a new window, got one that "
-                    "holds a window; pass resume=True to go on with it, or another folder"
-                )
+                self._refuse()
             if resume and not there:
                 raise StateError(
                     f"{self._folder}: expected a window to go on with, got an empty folder; "
@@ -104,6 +101,8 @@ class Owner:
             try:
                 self._lock_folder()
                 self._restore()
+                if not resume and self._done:  # an owner came and went while we waited
+                    self._refuse()
             except BaseException:
                 self.close()  # or nobody could try again
                 raise
@@ -189,6 +188,12 @@ class Owner:
         save_state(self._state, {**self.service.state_dict(), "owner": about})
         # Pushes that are in both files by a death between these lines are known by their numbers.
         os.ftruncate(self._journal, 0)
+
+    def _refuse(self) -> NoReturn:
+        raise StateError(
+            f"{self._folder}: expected an empty folder for a new window, got one that "
+            "holds a window; pass resume=True to go on with it, or another folder"
+        )
 
     def _lock_folder(self) -> None:
         """Two owners of one folder would undo each other's work; a dead one's lock is gone."""
@@ -306,7 +311,7 @@ class SharedQuantileService(QuantileService):
     def refresh(self) -> None:
         """Make sure that `rank` uses the newest window."""
         with self._refreshing:
-            now = self._now()
+            now, seen = self._now(), self._seen
             frozen: Frozen | None = self._ask("frozen", self._version)
             if frozen is not None:
                 # copies: what a transport hands out may be read-only or shared
@@ -316,6 +321,8 @@ class SharedQuantileService(QuantileService):
                 )
                 self._version = frozen.version
             self._checked = now
+            if self._seen is seen:
+                self._seen = None  # this copy is at least as new
 
     @property
     def size(self) -> int:

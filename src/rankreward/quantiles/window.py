@@ -102,7 +102,8 @@ class Snapshot:
         if self._moments is None:
             defined = [c[:n] for c, n in zip(self.columns, self.counts, strict=True)]
             self._moments = (
-                np.array([column.mean() if len(column) else 0.0 for column in defined]),
+                # not `mean`, whose sum may overflow
+                np.array([(column / max(len(column), 1)).sum() for column in defined]),
                 np.array([deviation(column) for column in defined]),
             )
         mean, std = self._moments

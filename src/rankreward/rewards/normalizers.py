@@ -62,6 +62,7 @@ def normalize(
     Source:
         ``ecdf``: Dr. Seg, arXiv 2603.00152. ``group``: GDPO, before its step over the batch.
     """
+    window._check_keys(keys, len(raw))  # noqa: SLF001 - wrong keys are wrong with any normalizer
     match normalizer:
         case Ecdf():
             return window.rank(raw, keys)
