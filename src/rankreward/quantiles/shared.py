@@ -46,10 +46,9 @@ Version = tuple[str, int]  # a life of the owner, and how often the window has c
 
 
 class Frozen(NamedTuple):
-    """A window as it travels to the clients: a version, the step, and columns and counts a key."""
+    """A window as it travels to the clients: a version, and columns and counts a key."""
 
     version: Version
-    step: int | None
     columns: list[tuple[Floats, NDArray[np.int64]]]
 
 
@@ -144,7 +143,7 @@ class Owner:
             return None
         snapshots = self.service._snapshots  # noqa: SLF001 - one concern in two files
         columns = [(snapshot.columns, snapshot.counts) for snapshot in snapshots]
-        return Frozen(self.version, self.service.step, columns)
+        return Frozen(self.version, columns)
 
     def look(self, name: str, *arguments: Any) -> Any:
         """Read an attribute of the service, or call a method that only reads."""
