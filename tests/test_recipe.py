@@ -115,7 +115,7 @@ def test_unknown_term_kind_lists_the_known_ones() -> None:
     """A kind that does not exist is answered with those that do."""
     data = plain()
     data["terms"]["look"]["kind"] = "lok"
-    with pytest.raises(rr.ConfigError, match="'think_answer', 'answer_json', 'keyword', 'non_rep"):
+    with pytest.raises(rr.ConfigError, match="expected one of blocks, answer, caption, keyword, n"):
         rr.Recipe.load(data)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from builders import G1, entry, wrap
+from builders import G1, Boxes, entry, wrap
 from tiny import BATCH, GROUP, rows, trainer
 from transformers import TrainerCallback
 
@@ -299,3 +299,37 @@ def test_a_copy_for_another_process_is_refused() -> None:
 def test_plain_texts_are_completions_too() -> None:
     """Data that is not conversational arrives as strings."""
     assert RankReward("dr_seg")(completions=[wrap(G1)], solution=[json.dumps(G1)]) == [5.0]
+
+
+def test_what_a_recipe_needs_comes_from_the_datasets_columns() -> None:
+    """Columns by their names, lengths from the tokens, images from `image` or `images`."""
+    seg_zero = {"bbox": [100, 100, 300, 300], "points_1": [200, 180], "points_2": [200, 220]}
+    text = f"<think>It.</think><answer>{json.dumps(seg_zero)}</answer>"
+    columns = {"solution": [seg_zero] * 2, "difficulty": [1, 1], "uncertainty": [0.5, 0.5]}
+    reward = RankReward("pixel_think")
+    totals = reward([text, text], completion_ids=[[0] * 96, [0] * 196], **columns)
+    assert totals == pytest.approx([5, 4])
+    with pytest.raises(rr.InputError, match="columns: expected difficulty, uncertainty, tokens"):
+        reward([text], solution=[seg_zero])
+
+    mask = np.zeros((100, 100), dtype=bool)
+    mask[20:60, 20:60] = True
+    image = np.zeros((100, 100, 3), dtype=np.uint8)
+    found = {"bbox_2d": [200, 200, 600, 400], "point_1": [300, 300], "point_2": [400, 300]}
+    in_the_loop = RankReward("genseg_r1_g", segmenter=Boxes())
+    for images in ({"image": [image]}, {"images": [[image]]}):
+        totals = in_the_loop([wrap([found], think="It.")], solution=[{"mask": mask}], **images)
+        assert totals == pytest.approx([3])
+    with pytest.raises(rr.InputError, match="looks at the images, got none"):
+        in_the_loop([wrap([found])], solution=[{"mask": mask}])
+
+
+def test_terms_of_a_clipped_recipe_add_up() -> None:
+    """What the clip takes is a function of its own, so that their sum is the reward."""
+    reward = RankReward("perception_r1_detection")
+    truth = [{"bbox_2d": [100, 100, 300, 300], "label": "cup"}]
+    texts = ['<answer>[{"bbox_2d": [0, 0, 9, 9], "label": "cup"}]</answer>']
+    terms = reward.terms()
+    values = [term(texts, solution=[truth])[0] for term in terms]
+    assert [term.__name__ for term in terms][-1] == "clip"
+    assert sum(values) == pytest.approx(reward(texts, solution=[truth])[0])

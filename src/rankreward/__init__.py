@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     )
     from rankreward.parsing import Failure, Objects, Response, parse, prompt
     from rankreward.quantiles import FlushStats, MetricSummary, QuantileService
-    from rankreward.recipe import Recipe, recipes
-    from rankreward.rewards import RewardBatch, Scorer
+    from rankreward.recipe import Recipe, recipes, term
+    from rankreward.rewards import RewardBatch, Sample, Scorer, Target
 
 __version__ = "0.1.0"
 
@@ -53,18 +53,22 @@ _HOME = {
     "Recipe": "recipe",
     "Response": "parsing",
     "RewardBatch": "rewards",
+    "Sample": "rewards",
     "Scorer": "rewards",
     "StateError": "errors",
     "StepOrderError": "errors",
+    "Target": "rewards",
     "parse": "parsing",
     "prompt": "parsing",
     "recipes": "recipe",
+    "term": "recipe",
     "warmup": "compiled",
 }
 
 __all__ = [  # noqa: RUF022 - in the order of the way through the house
     "Recipe",
     "recipes",
+    "term",
     "prompt",
     "parse",
     "Response",
@@ -77,6 +81,8 @@ __all__ = [  # noqa: RUF022 - in the order of the way through the house
     "warmup",
     "Scorer",
     "RewardBatch",
+    "Sample",
+    "Target",
     "shaping",
     "RankRewardError",
     "ConfigError",

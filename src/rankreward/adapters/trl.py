@@ -24,6 +24,8 @@ from rankreward.errors import InputError, StateError, require
 from rankreward.quantiles.checkpoint import load_state, save_state
 from rankreward.recipe import Recipe
 from rankreward.rewards import RewardBatch, Scorer
+from rankreward.rewards.masks import Segmenter
+from rankreward.rewards.similarity import Similarity
 
 require("transformers", extra="trl")
 
@@ -45,7 +47,11 @@ class RankReward:
 
     Args:
         recipe: whatever `rankreward.Scorer` takes.
-        reference: the dataset's column that holds the reference.
+        reference: the dataset's column that holds the reference. What else the recipe needs comes
+            from the columns of that name (`Recipe.columns`) and from ``image`` or ``images``;
+            ``tokens`` is counted.
+        similarity: as for `rankreward.Scorer`.
+        segmenter: as for `rankreward.Scorer`.
 
     Attributes:
         scorer: the `Scorer` behind it.
@@ -55,9 +61,14 @@ class RankReward:
     """
 
     def __init__(
-        self, recipe: str | Path | Mapping[str, Any] | Recipe, reference: str = "solution"
+        self,
+        recipe: str | Path | Mapping[str, Any] | Recipe,
+        reference: str = "solution",
+        *,
+        similarity: Similarity | None = None,
+        segmenter: Segmenter | None = None,
     ) -> None:
-        self.scorer = Scorer(recipe)
+        self.scorer = Scorer(recipe, similarity=similarity, segmenter=segmenter)
         self.reference = reference
         self.__name__ = self.scorer.recipe.name.replace("-", "_")
         self._attached = False  # whether a trainer has this object's callback
@@ -92,7 +103,8 @@ class RankReward:
             batch once. Their sum is what this object would have paid.
         """
         recipe = self.scorer.recipe
-        return [_Term(self, name) for name in (*recipe.terms, *recipe.accuracy.metrics)]
+        clip = ["clip"] if recipe.clip is not None else []
+        return [_Term(self, name) for name in (*recipe.terms, *recipe.accuracy.metrics, *clip)]
 
     def callback(self) -> TrainerCallback:
         """The callback that belongs to this object; pass it to the same trainer."""
@@ -117,6 +129,8 @@ class RankReward:
         batch = self.scorer.score(
             [_text(completion, index) for index, completion in enumerate(completions)],
             references,
+            images=_images(columns),
+            columns=_columns(columns),
             record=self._training(columns),
         )
         _log(batch, columns.get("log_metric"), columns.get("log_extra"))
@@ -270,6 +284,22 @@ def _text(completion: Any, index: int) -> str:
     # With the chat templates of some models TRL takes the think block out of the text.
     reasoning = message.get("reasoning_content")
     return f"<think>{reasoning}</think>{content}" if reasoning else content
+
+
+def _images(columns: Mapping[str, Any]) -> list[Any] | None:
+    """The image of each completion, where the dataset has one image a row."""
+    rows = columns.get("image", columns.get("images"))
+    if rows is None:
+        return None
+    single = [row[0] if isinstance(row, list) and len(row) == 1 else row for row in rows]
+    return None if any(row is None or isinstance(row, list) for row in single) else single
+
+
+def _columns(columns: Mapping[str, Any]) -> dict[str, Any]:
+    """The columns that stand for one entry a completion, and the completions' lengths."""
+    others = {name: rows for name, rows in columns.items() if isinstance(rows, list)}
+    ids = columns.get("completion_ids")
+    return others if ids is None else {"tokens": [len(row) for row in ids], **others}
 
 
 def _log(

@@ -151,6 +151,7 @@ def to_dataset(items: Sequence[Scene], recipe: Recipe) -> datasets.Dataset:
     rows = []
     for scene in items:
         frame, (height, width) = recipe.response.frame, scene.image.shape[:2]
+        assert frame is not None  # scenes are of objects, whose recipes have one
         if (width, height) != (frame.width, frame.height):
             raise InputError(
                 f"image: expected the recipe's frame of {frame.width} x {frame.height}, "

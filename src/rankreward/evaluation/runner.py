@@ -18,9 +18,10 @@ from rankreward.errors import InputError
 from rankreward.evaluation.protocols import cumulative_iou, mask_overlap, mean_image_iou
 from rankreward.evaluation.segmenters import Segmenter
 from rankreward.metrics import box_iou, match
-from rankreward.parsing import Objects, Response, parse
+from rankreward.parsing import Objects, Response
+from rankreward.parsing.response import parse_for
 from rankreward.recipe import Recipe
-from rankreward.rewards.references import read_reference
+from rankreward.rewards.references import read_references
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,15 +108,12 @@ def evaluate(
             f"got {len(completions)}, {len(references)}, {len(images)} and {len(masks)}"
         )
     recipe, rows = Recipe.load(recipe), []
+    targets = read_references(references, recipe)
     for index in progress(range(len(completions))):
-        expected = recipe.response
-        response = parse(
-            completions[index],
-            expected.schema_,
-            keyword=expected.keyword,
-            max_objects=expected.max_objects,
-        )
-        target = read_reference(references[index], index, expected.frame)
+        response = parse_for(completions[index], recipe.response)
+        target = targets[index].objects
+        if target is None:
+            raise InputError(f"evaluate: recipe {recipe.name!r} has no objects to compare with")
         predicted = _predicted_mask(response, np.asarray(images[index]), recipe, segmenter)
         rows.append((*_boxes(response, target), *mask_overlap(predicted, masks[index])))
     parsable, iou, correct, intersection, union = map(np.asarray, zip(*rows, strict=True))
@@ -185,10 +183,9 @@ def _predicted_mask(
     if found is None or len(found) == 0:
         return np.zeros((height, width), dtype=bool)
     frame = recipe.response.frame
+    assert frame is not None  # answers with objects have one
     scale = np.array([width / frame.width, height / frame.height])
-    masks = segmenter.segment(
-        image, found.boxes * np.tile(scale, 2), (found.points * scale)[:, None]
-    )
+    masks = segmenter.segment(image, found.boxes * np.tile(scale, 2), found.points * scale)
     if masks.dtype != bool or masks.shape != (len(found), height, width):
         raise InputError(
             f"segmenter: expected ({len(found)}, {height}, {width}) bool masks, one a box, "

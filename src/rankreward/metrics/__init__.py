@@ -15,6 +15,7 @@ from rankreward.metrics.masks import (
     union,
 )
 from rankreward.metrics.matching import match
+from rankreward.metrics.pairs import potential
 from rankreward.metrics.points import point_distance, point_ramp
 from rankreward.metrics.text import repeated_sentences
 
@@ -30,6 +31,7 @@ __all__ = [
     "pack_masks",
     "point_distance",
     "point_ramp",
+    "potential",
     "repeated_sentences",
     "s_measure",
     "union",

@@ -132,10 +132,10 @@ def pair_places(left_counts: Counts, right_counts: Counts) -> tuple[Counts, Coun
     return row, column
 
 
-def matched_means(
+def matched_sums(
     scores: Floats, chosen: NDArray[np.int64], row_counts: Counts, column_counts: Counts
 ) -> Floats:
-    """The mean score of each sample's matched pairs; NaN where there are none.
+    """The summed scores of each sample's matched pairs.
 
     Args:
         scores: (P,) float64, a score a pair.
@@ -144,15 +144,13 @@ def matched_means(
         column_counts: (B,) int64.
 
     Returns:
-        (B,) float64. Pairs are added one after the other in the order of the rows, so that what
-        else is in the batch cannot change a bit.
+        (B,) float64, 0 without pairs. They are added one after the other in the order of the
+        rows, so that what else is in the batch cannot change a bit.
     """
     partners = np.repeat(column_counts, row_counts)
     sample = np.repeat(np.arange(len(row_counts)), row_counts)
     matched = np.flatnonzero(chosen >= 0)
     pair = (np.cumsum(partners) - partners)[matched] + chosen[matched]
-    sums = np.bincount(sample[matched], weights=scores[pair], minlength=len(row_counts))
-    count = np.minimum(row_counts, column_counts)
-    means = np.full(len(sums), np.nan)
-    np.divide(sums, count, out=means, where=count > 0)
-    return means
+    return np.bincount(sample[matched], weights=scores[pair], minlength=len(row_counts)).astype(
+        np.float64
+    )

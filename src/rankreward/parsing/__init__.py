@@ -5,9 +5,20 @@ read and what was wrong with the text. Nothing here raises for a bad text, and e
 time linear in its length.
 """
 
-from rankreward.parsing.answers import Objects
+from rankreward.parsing.answers import Objects, parse_objects
 from rankreward.parsing.failure import Failure
 from rankreward.parsing.prompts import prompt
-from rankreward.parsing.response import Response, parse
+from rankreward.parsing.response import Response, parse, parse_for
+from rankreward.parsing.schemas import SCHEMAS, Schema
 
-__all__ = ["Failure", "Objects", "Response", "parse", "prompt"]
+__all__ = [
+    "SCHEMAS",
+    "Failure",
+    "Objects",
+    "Response",
+    "Schema",
+    "parse",
+    "parse_for",
+    "parse_objects",
+    "prompt",
+]

@@ -1,157 +1,192 @@
-"""The JSON of an answer block, strictly.
+"""The objects of an answer block.
 
 Goes in: the body of an answer block. Comes out: the objects in it as arrays, or a `Failure` that
-says what is wrong. Nothing is repaired: a policy paid for repaired answers learns to need repair.
+says what is wrong. Nothing is repaired but what the recipe names: a policy paid for repaired
+answers learns to need repair.
 """
 
 from __future__ import annotations
 
-import json
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from itertools import chain
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rankreward.parsing.decode import (
+    DISTINCT,
+    LAST,
+    RefusedError,
+    Source,
+    decode_entry,
+    find_entries,
+    has_too_many_signs,
+    kind,
+    prepare,
+)
 from rankreward.parsing.failure import Failure
+from rankreward.parsing.numbers import LIMIT, read_numbers
+from rankreward.parsing.schemas import Schema
+from rankreward.recipe import Tolerance
 
-_BRACKETS = 100  # closing brackets that an object may have on average, other keys included
 _NUMBERS = {int, float}  # of JSON; a bool is an int to Python, but has a type of its own
-LIMIT = 1e6  # a coordinate beyond this, in pixels, is no place in an image and may overflow
 
 
 @dataclass(frozen=True, eq=False)
 class Objects:
-    """K objects with a box and an interior point each.
+    """K objects with a box and P points each.
 
     Attributes:
-        boxes: (K, 4) float64, xyxy, in the recipe's frame.
-        points: (K, 2) float64, xy, likewise.
+        boxes: (K, 4) float64, xyxy, in the recipe's frame; where the schema has points only, the
+            box x, y, x, y without area.
+        points: (K, P, 2) float64, xy, likewise; P is 0 where the schema has boxes only. For
+            ``prompt_tags``, where objects may have different numbers of points, NaN fills up.
+        labels: K texts where the schema has labels, else None.
+        signs: (K, P) int8 for ``prompt_tags``, else None: 1 for a point on the object, 0 for one
+            off it, and -1 where `points` is filled up, as SAM has it.
     """
 
     boxes: NDArray[np.float64]
     points: NDArray[np.float64]
+    labels: tuple[str, ...] | None = None
+    signs: NDArray[np.int8] | None = None
 
     def __len__(self) -> int:
         return len(self.boxes)
 
 
-class _RefusedError(Exception):
-    """Carries a failure's code and message out of the JSON decoder's hooks."""
-
-
-def parse_grounding_list(body: str, position: int, max_objects: int) -> Objects | Failure:
-    """Read a JSON list of ``{"bbox_2d": [x1, y1, x2, y2], "point_2d": [x, y]}``.
+def parse_objects(
+    body: str,
+    position: int,
+    schema: Schema,
+    max_objects: int,
+    tolerate: Collection[Tolerance] = (),
+) -> Objects | Failure:
+    """Read the JSON list or object of an answer block.
 
     Args:
         body: the text of the answer block.
         position: where `body` starts in the completion, for the failure's position.
+        schema: which keys its entries have; one of the form ``list`` or ``object``.
         max_objects: more objects than this are a failure.
+        tolerate: what is forgiven; see `rankreward.parse`.
 
     Returns:
         The objects, in the answer's order, or the first failure. Other keys of an entry are
         ignored. Numbers have to be finite JSON numbers within +-1e6; texts, booleans, NaN and
-        Infinity are no numbers.
+        Infinity are no numbers. Takes time linear in the length of the body.
+
+    Example:
+        >>> from rankreward.parsing.schemas import SCHEMAS
+        >>> body = '[{"bbox_2d": [1, 2, 3, 4], "label": "cup"}]'
+        >>> parse_objects(body, 0, SCHEMAS["labelled_boxes"], 120).labels
+        ('cup',)
     """
-    most = f"expected at most {max_objects} objects, got "
-    if body.count("]") + body.count("}") > _BRACKETS * (max_objects + 1):
-        # No answer of so few objects has so many: do not build millions of lists to count them.
-        return Failure("too_many_objects", f"{most}a hundred brackets for each", position)
-    data = _decode(body, position)
-    if isinstance(data, Failure):
-        return data
-    if not isinstance(data, list):
-        return Failure("not_a_list", f"expected a list, got {_kind(data)}", position)
-    if len(data) > max_objects:
-        return Failure("too_many_objects", f"{most}{len(data)}", position)
-    plain = _plain_objects(data)
-    return _to_objects(data, position) if plain is None else plain
-
-
-def _decode(body: str, position: int) -> Any | Failure:
-    """The JSON value of a text."""
+    objects = _quick(body, schema, max_objects)
+    if objects is not None:
+        return objects
     try:
-        data = json.loads(body, parse_constant=_no_constant)
-        # Each key has a colon. If there are as many as keys are left, no key was named twice, and
-        # the slow way to find out is not needed.
-        entries = data if isinstance(data, list) else [None]
-        plain = all(isinstance(entry, dict) for entry in entries)
-        if plain and body.count(":") == sum(map(len, entries)):
-            return data
-        return json.loads(body, object_pairs_hook=_distinct, parse_constant=_no_constant)
-    except _RefusedError as refused:
-        return Failure(refused.args[0], refused.args[1], position)
-    except json.JSONDecodeError as error:
-        return Failure("bad_json", f"the answer is not JSON: {error.msg}", position + error.pos)
+        return _careful(body, position, schema, max_objects, tolerate)
     except RecursionError:
         return Failure("bad_json", "the answer is nested too deeply", position)
-    except ValueError:  # Python refuses integers of several thousand digits
-        return Failure("bad_number", "an integer has too many digits", position)
 
 
-def _plain_objects(data: list[Any]) -> Objects | None:
-    """The objects of a list without any fault, at once; None where there may be one."""
+def _quick(body: str, schema: Schema, max_objects: int) -> Objects | None:
+    """The objects of an answer without any fault, at once; None where there may be one."""
+    if has_too_many_signs(body, max_objects):
+        return None
+    text = body.strip(" \t\n\r")
     try:
-        flat = [
-            value
-            for entry in data
-            if len(entry["bbox_2d"]) == 4 and len(entry["point_2d"]) == 2
-            for value in (*entry["bbox_2d"], *entry["point_2d"])
-        ]
-        plain = len(flat) == 6 * len(data) and _NUMBERS.issuperset(map(type, flat))
-        rows = np.array(flat if plain else [], dtype=np.float64).reshape(-1, 6)
-    except (KeyError, TypeError, OverflowError):
+        data, end = LAST.raw_decode(text)
+        if end != len(text):
+            return None
+        if schema.form == "object":
+            data = [data]
+        if not isinstance(data, list) or len(data) > max_objects:
+            return None
+        # Each key has a colon. If there are as many as keys are left, no key was named twice, and
+        # the slow way to find out is not needed.
+        if body.count(":") != sum(map(len, data)):
+            DISTINCT.raw_decode(text)
+        return _plain(data, schema)
+    except (RefusedError, RecursionError, ValueError, KeyError, TypeError):
         return None
-    if not plain or not np.abs(rows).max(initial=0.0) <= LIMIT:
+
+
+def _plain(data: Sequence[dict[str, Any]], schema: Schema) -> Objects | None:
+    """The objects of entries without any fault, at once; None or an error where one may be."""
+    values = [entry[key] for entry in data for key in schema.keys]
+    flat = list(chain.from_iterable(values))
+    if [*map(len, values)] != schema.sizes * len(data) or not _NUMBERS.issuperset(map(type, flat)):
         return None
-    return Objects(rows[:, :4], rows[:, 4:])
+    # The decoder lets no NaN through, so that these comparisons hold for all between.
+    if flat and not (max(flat) <= LIMIT and min(flat) >= -LIMIT):
+        return None
+    labels = None
+    if schema.label is not None:
+        labels = [entry[schema.label] for entry in data]
+        if not all(isinstance(label, str) for label in labels):
+            return None
+    return _to_objects(flat, len(data), labels, schema)
 
 
-def _to_objects(data: list[Any], position: int) -> Objects | Failure:
-    boxes, points = np.empty((len(data), 4)), np.empty((len(data), 2))
-    for index, entry in enumerate(data):
-        if not isinstance(entry, dict):
-            message = f"entry {index}: expected an object, got {_kind(entry)}"
-            return Failure("bad_entry", message, position)
-        for key, row in (("bbox_2d", boxes[index]), ("point_2d", points[index])):
-            failure = _fill(row, entry, key, f"entry {index}", position)
-            if failure is not None:
-                return failure
-    return Objects(boxes, points)
+def _careful(
+    body: str, position: int, schema: Schema, max_objects: int, tolerate: Collection[Tolerance]
+) -> Objects | Failure:
+    """The objects of any answer, entry by entry."""
+    if has_too_many_signs(body, max_objects, tolerate):
+        message = f"expected at most {max_objects} objects, got a hundred signs for each"
+        return Failure("too_many_objects", message, position)
+    source = prepare(body, position, tolerate)
+    starts = find_entries(source, schema.form, max_objects, tolerate)
+    if isinstance(starts, Failure):
+        return starts
+    rows: list[list[float]] = []
+    labels: list[str] = []
+    for index, start in enumerate(starts):
+        try:
+            row, label = _read_entry(source, start, schema, tolerate)
+        except RefusedError as refused:
+            if "bad_entry" in tolerate and schema.form == "list":
+                continue
+            where = f"entry {index}: " if schema.form == "list" else ""
+            return Failure(refused.code, where + refused.message, source.place(start))
+        rows.append(row)
+        labels.append(label)
+    return _to_objects([*chain.from_iterable(rows)], len(rows), labels, schema)
 
 
-def _fill(
-    row: NDArray[np.float64], entry: dict[str, Any], key: str, where: str, position: int
-) -> Failure | None:
-    values = entry.get(key)
-    if not isinstance(values, list) or len(values) != len(row):
-        got = f"a list of {len(values)}" if isinstance(values, list) else _kind(values)
-        got = got if key in entry else "no such key"
-        message = f"{where}: expected {len(row)} numbers in {key!r}, got {got}"
-        return Failure("bad_entry", message, position)
-    for value in values:
-        # bool is an int to Python; NaN fails every comparison
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            message = f"{where}: expected numbers in {key!r}, got {_kind(value)}"
-            return Failure("bad_number", message, position)
-        if not abs(value) <= LIMIT:
-            message = f"{where}: expected numbers within +-{LIMIT:g} in {key!r}"
-            return Failure("bad_number", message, position)
-    row[:] = values
-    return None
+def _read_entry(
+    source: Source, start: int, schema: Schema, tolerate: Collection[Tolerance]
+) -> tuple[list[float], str]:
+    """The numbers and the label of one entry.
+
+    Raises:
+        RefusedError: it cannot be read.
+    """
+    entry = decode_entry(source.text, start, tolerate)
+    if not isinstance(entry, dict):
+        raise RefusedError("bad_entry", f"expected an object, got {kind(entry)}")
+    row: list[float] = []
+    for key, size in zip(schema.keys, schema.sizes, strict=True):
+        if key not in entry:
+            raise RefusedError("bad_entry", f"expected {size} numbers in {key!r}, got no such key")
+        row += read_numbers(entry[key], size, f" in {key!r}", tolerate)
+    label = "" if schema.label is None else entry.get(schema.label)
+    if not isinstance(label, str):
+        got = kind(label) if schema.label in entry else "no such key"
+        raise RefusedError("bad_entry", f"expected a text in {schema.label!r}, got {got}")
+    return row, label
 
 
-def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    entry = dict(pairs)
-    if len(entry) != len(pairs):
-        raise _RefusedError("duplicate_key", "an object of the answer names a key twice")
-    return entry
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise _RefusedError("bad_number", f"expected finite numbers, got {name}")
-
-
-def _kind(value: Any) -> str:
-    names = {type(None): "null", bool: "a boolean", str: "a text", dict: "an object"}
-    return names.get(type(value), "a list" if isinstance(value, list) else "a number")
+def _to_objects(
+    flat: Sequence[float], count: int, labels: Sequence[str] | None, schema: Schema
+) -> Objects:
+    """Objects from the numbers of all, in the order of the schema's keys."""
+    names = None if schema.label is None or labels is None else tuple(labels)
+    rows = np.array(flat, dtype=np.float64).reshape(count, schema.width)
+    if schema.box is None:
+        return Objects(np.hstack([rows, rows]), rows.reshape(count, 1, 2), names)
+    return Objects(rows[:, :4], rows[:, 4:].reshape(count, len(schema.points), 2), names)

@@ -4,6 +4,7 @@ Goes in: completions and references. Comes out: a `RewardBatch`: totals, the ter
 them, raw metrics, ranks and failures. `Scorer` is the door.
 """
 
+from rankreward.rewards.rollouts import Sample, Target
 from rankreward.rewards.scorer import RewardBatch, Scorer
 
-__all__ = ["RewardBatch", "Scorer"]
+__all__ = ["RewardBatch", "Sample", "Scorer", "Target"]

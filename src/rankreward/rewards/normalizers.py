@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 
 from rankreward.errors import InputError
 from rankreward.quantiles import QuantileService
-from rankreward.recipe import Ecdf, Group, Normalizer, Raw, ZScore
+from rankreward.recipe import Ecdf, Group, Normalizer, Raw, ReleasedEcdf, ZScore
 from rankreward.shaping import gdpo
 
 Floats = NDArray[np.float64]
 
+NAN_STANDS_FOR = 2.0  # in the released window: above all its metrics, which end at 1
 WINDOW = 2048  # rows of the window that only the summary needs
 
 
@@ -36,10 +37,26 @@ def make_window(
                 ties=normalizer.ties,
                 order=normalizer.order,
             )
+        case ReleasedEcdf():
+            return make(
+                metrics=metrics,
+                window=normalizer.window,
+                warm_start=normalizer.warm_start,
+                ties="weak",
+                order="arrival",
+                precision="float32",
+            )
         case ZScore():
             return make(metrics=metrics, window=normalizer.window, warm_start=0)
         case Raw() | Group():
             return make(metrics=metrics, window=WINDOW, warm_start=0)
+
+
+def window_values(normalizer: Normalizer, raw: Floats) -> Floats:
+    """What enters the window of raw metrics (B, N): NaN that ranks above all, where it does."""
+    if isinstance(normalizer, ReleasedEcdf):
+        return np.where(np.isnan(raw), NAN_STANDS_FOR, raw)
+    return raw
 
 
 def normalize(
@@ -66,6 +83,11 @@ def normalize(
     match normalizer:
         case Ecdf():
             return window.rank(raw, keys)
+        case ReleasedEcdf():
+            ranks = window.rank(window_values(normalizer, raw), keys)
+            return np.array([[round(rank, 1) for rank in row] for row in ranks.tolist()]).reshape(
+                raw.shape
+            )
         case ZScore():
             return window.standardize(raw, keys)
         case Raw():

@@ -1,50 +1,144 @@
 """References: the ground truth that a dataset column holds.
 
-Goes in: a JSON text, or the list it stands for. Comes out: `Objects`. A reference that cannot be
-read is an error, unlike a completion: scoring against nothing would pay noise.
+Goes in: a JSON text, or what it stands for. Comes out: a `Target`. A reference that cannot be read
+is an error, unlike a completion: scoring against nothing would pay noise.
 """
 
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rankreward.errors import BadReferenceError
-from rankreward.parsing.answers import Objects, parse_grounding_list
+from rankreward.parsing import SCHEMAS, Objects, Schema
+from rankreward.parsing.answers import parse_objects
 from rankreward.parsing.failure import Failure
-from rankreward.recipe import Frame
+from rankreward.recipe import (
+    MASKED,
+    PAIRWISE,
+    CountRatio,
+    Discriminative,
+    Frame,
+    Recipe,
+    RevisionGain,
+)
+from rankreward.rewards.masks import read_mask
+from rankreward.rewards.rollouts import Target
 
 MARGIN = 2.0  # pixels; rounding may put an edge a little outside
-_SHAPE = 'a JSON list of {"bbox_2d": [x1, y1, x2, y2], "point_2d": [x, y]}'
+# The form of the datasets of the Seg-Zero family.
+_TAGGED = re.compile(
+    r"\s*<box>\((\d+),(\d+)\),\((\d+),(\d+)\)</box>\s*"
+    r"<points>\((\d+),(\d+)\),\((\d+),(\d+)\)</points>\s*"
+)
 
 
-def read_reference(reference: Any, index: int, frame: Frame) -> Objects:
-    """Read one reference.
+def read_references(references: Sequence[Any], recipe: Recipe) -> list[Target]:
+    """Read the references of a batch.
 
     Args:
-        reference: a JSON text, or a list of mappings with ``bbox_2d`` and ``point_2d``; an empty
-            list says that there is nothing to find.
-        index: its place in the batch, for the error.
-        frame: the recipe's frame. A box without area, or a place more than `MARGIN` pixels outside
-            the frame, is most often one of another format or another frame.
+        references: B references. For answers that are objects each is a JSON text, or the list or
+            mapping it stands for, with the keys of the recipe's schema; an empty list says that
+            there is nothing to find. Where the recipe looks at masks, it is a mapping of ``mask``
+            (an array, or COCO's run lengths) and, if boxes or points are needed too, ``objects``.
+            For answers that are texts it is the right text.
+        recipe: what is needed, and in which frame.
+
+    Returns:
+        B targets; rollouts of a group share their reference, and each is read once.
 
     Raises:
-        BadReferenceError: it cannot be read; the message names the place and the reason.
+        BadReferenceError: one cannot be read; the message names the place and the reason.
     """
-    text = reference if isinstance(reference, str) else _dump(reference, index)
-    read = parse_grounding_list(text, 0, max_objects=len(text))
+    read: dict[Any, Target] = {}
+    targets = []
+    for index, reference in enumerate(references):
+        key = reference if isinstance(reference, str) else id(reference)
+        if key not in read:
+            read[key] = _read(reference, index, recipe)
+        targets.append(read[key])
+    return targets
+
+
+def _read(reference: Any, index: int, recipe: Recipe) -> Target:
+    response = recipe.response
+    if response.schema_ == "text":
+        if not isinstance(reference, str) or not reference.strip():
+            raise BadReferenceError(
+                f"references[{index}]: expected the right answer as a text, got {reference!r:.60}"
+            )
+        return Target(text=reference.strip())
+    assert response.frame is not None
+    schema = SCHEMAS[response.schema_]
+    if not needs_masks(recipe):
+        return Target(objects=_objects(reference, index, schema, response.frame))
+    if isinstance(reference, str):
+        reference = _load(reference, index)
+    if not isinstance(reference, Mapping) or "mask" not in reference:
+        raise BadReferenceError(
+            f"references[{index}]: expected a mapping with the key 'mask', which recipe "
+            f"{recipe.name!r} needs, got {_shown(reference)}"
+        )
+    mask = read_mask(reference["mask"], index)
+    objects = None
+    if _needs_objects(recipe):
+        if "objects" not in reference:
+            raise BadReferenceError(
+                f"references[{index}]: expected the key 'objects' beside 'mask', which recipe "
+                f"{recipe.name!r} needs, got {', '.join(map(str, reference))}"
+            )
+        objects = _objects(reference["objects"], index, schema, response.frame)
+        if bool(len(objects)) != bool(mask.any()):
+            raise BadReferenceError(
+                f"references[{index}]: expected a mask that is empty if there are no objects, and "
+                f"only then, got {len(objects)} objects and {int(mask.sum())} pixels"
+            )
+    return Target(objects=objects, mask=mask)
+
+
+def needs_masks(recipe: Recipe) -> bool:
+    """Whether any of the recipe's metrics compares masks."""
+    return any(isinstance(metric, MASKED) for metric in recipe.accuracy.metrics.values())
+
+
+def _needs_objects(recipe: Recipe) -> bool:
+    parts = (*recipe.terms.values(), *recipe.accuracy.metrics.values())
+    kinds = (*PAIRWISE, CountRatio, Discriminative, RevisionGain)
+    return any(isinstance(part, kinds) for part in parts)
+
+
+def _objects(reference: Any, index: int, schema: Schema, frame: Frame) -> Objects:
+    shape = _shape(schema)
+    text = reference if isinstance(reference, str) else _dump(reference, index, shape)
+    tagged = _TAGGED.fullmatch(text) if schema.form == "object" else None
+    if tagged is not None:
+        numbers = np.array([float(value) for value in tagged.groups()])
+        read: Objects | Failure = Objects(numbers[None, :4], numbers[4:].reshape(1, 2, 2))
+    else:
+        read = parse_objects(text, 0, schema, max_objects=len(text))
     if isinstance(read, Failure):
         shown = text if len(text) <= 60 else text[:57] + "..."
         raise BadReferenceError(
-            f"references[{index}]: expected {_SHAPE}, got {shown!r}: {read.message}"
+            f"references[{index}]: expected {shape}, got {shown!r}: {read.message}"
         )
+    _check_frame(read, index, schema, frame)
+    return _once(read)
+
+
+def _check_frame(read: Objects, index: int, schema: Schema, frame: Frame) -> None:
+    """A box without area, or a place far outside, is most often one of another format or frame."""
     size = np.array([frame.width, frame.height])
     corners = read.boxes.reshape(-1, 2, 2)
-    wrong = (corners[:, 0] >= corners[:, 1]).any(axis=1)
-    for places in (corners[:, 0], corners[:, 1], read.points):
-        wrong |= ((places < -MARGIN) | (places > size + MARGIN)).any(axis=1)
+    wrong = np.zeros(len(read), dtype=bool)
+    if schema.box is not None:
+        wrong |= (corners[:, 0] >= corners[:, 1]).any(axis=1)
+    places = np.concatenate([corners, read.points], axis=1)
+    wrong |= ((places < -MARGIN) | (places > size + MARGIN)).any(axis=(1, 2))
     if wrong.any():
         worst = int(wrong.argmax())
         raise BadReferenceError(
@@ -52,14 +146,53 @@ def read_reference(reference: Any, index: int, frame: Frame) -> Objects:
             f"frame of {frame.width} x {frame.height}, got {read.boxes[worst].tolist()}, "
             f"{read.points[worst].tolist()}; Recipe.resized makes a recipe for another frame"
         )
-    return read
 
 
-def _dump(reference: Any, index: int) -> str:
-    if not isinstance(reference, list | tuple):
+def _once(read: Objects) -> Objects:
+    """The objects without repetitions: what is annotated twice is one thing to find."""
+    if len(read) < 2:
+        return read
+    rows: NDArray[np.float64] = np.hstack([read.boxes, read.points.reshape(len(read), -1)])
+    labels = read.labels or ("",) * len(read)
+    seen: dict[tuple[Any, ...], int] = {}
+    for place, (row, label) in enumerate(zip(rows.tolist(), labels, strict=True)):
+        seen.setdefault((*row, label), place)
+    if len(seen) == len(read):
+        return read
+    keep = list(seen.values())
+    kept = None if read.labels is None else tuple(read.labels[place] for place in keep)
+    return Objects(read.boxes[keep], read.points[keep], kept)
+
+
+def _shape(schema: Schema) -> str:
+    """What a reference looks like, for errors."""
+    parts = [f'"{schema.box}": [x1, y1, x2, y2]'] if schema.box else []
+    parts += [f'"{key}": [x, y]' for key in schema.points]
+    parts += [f'"{schema.label}": a text'] if schema.label else []
+    inside = "{" + ", ".join(parts) + "}"
+    return f"JSON {inside}" if schema.form == "object" else f"a JSON list of {inside}"
+
+
+def _load(reference: str, index: int) -> Any:
+    try:
+        return json.loads(reference)
+    except (ValueError, RecursionError) as error:
+        raise BadReferenceError(
+            f"references[{index}]: expected JSON with the key 'mask', got {reference!r:.60}"
+        ) from error
+
+
+def _dump(reference: Any, index: int, shape: str) -> str:
+    if not isinstance(reference, list | tuple | dict):
         kind = type(reference).__name__
-        raise BadReferenceError(f"references[{index}]: expected {_SHAPE}, got {kind}")
+        raise BadReferenceError(f"references[{index}]: expected {shape}, got {kind}")
     try:
         return json.dumps(reference, default=lambda array: array.tolist())
     except (TypeError, ValueError, AttributeError, RecursionError) as error:
-        raise BadReferenceError(f"references[{index}]: expected {_SHAPE}, got {error}") from error
+        raise BadReferenceError(f"references[{index}]: expected {shape}, got {error}") from error
+
+
+def _shown(reference: Any) -> str:
+    if isinstance(reference, Mapping):
+        return f"the keys {', '.join(map(str, reference)) or 'none'}"
+    return type(reference).__name__

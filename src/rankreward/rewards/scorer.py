@@ -15,15 +15,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rankreward import own
 from rankreward.errors import CheckpointError, InputError
-from rankreward.parsing import Failure, Objects, Response, parse
+from rankreward.parsing import Failure, Response
+from rankreward.parsing.response import parse_for
 from rankreward.quantiles import FlushStats, QuantileService
 from rankreward.quantiles.checkpoint import load_state, save_state
-from rankreward.recipe import CountRatio, Frame, Recipe
+from rankreward.recipe import CountRatio, OwnMetric, OwnTerm, Recipe
 from rankreward.rewards.accuracy import raw_metrics
-from rankreward.rewards.normalizers import make_window, normalize
-from rankreward.rewards.references import read_reference
-from rankreward.rewards.terms import term_value
+from rankreward.rewards.masks import Segmenter
+from rankreward.rewards.normalizers import make_window, normalize, window_values
+from rankreward.rewards.references import read_references
+from rankreward.rewards.resources import Resources
+from rankreward.rewards.rollouts import Rollouts
+from rankreward.rewards.similarity import Similarity
+from rankreward.rewards.terms import length_factor, term_values
 
 Floats = NDArray[np.float64]
 
@@ -34,10 +40,13 @@ class RewardBatch:
 
     Attributes:
         total: (B,) float64, the rewards.
-        terms: name to (B,) float64, the weighted contributions; they add up to `total`.
+        terms: name to (B,) float64, the weighted contributions; they add up to `total`. Where the
+            recipe clips the total, ``clip`` is what that added or took.
         raw: metric to (B,) float64, its value before ranking, NaN where it does not apply.
         ranks: metric to (B,) float64, what it was replaced by: a rank in [0, 1], or what else
             the recipe's normalizer makes of it; NaN where it does not apply.
+        scale: (B,) float64, the factor that all terms have been multiplied by; 1 unless the
+            recipe has a `scale`.
         failures: B entries, None or what was wrong with that completion.
     """
 
@@ -45,6 +54,7 @@ class RewardBatch:
     terms: Mapping[str, Floats]
     raw: Mapping[str, Floats]
     ranks: Mapping[str, Floats]
+    scale: Floats
     failures: list[Failure | None]
 
     def __len__(self) -> int:
@@ -63,9 +73,18 @@ class Scorer:
         quantiles: makes the window, called with the arguments of `QuantileService`. For many
             processes pass `DistributedQuantileService`, or `RayQuantileService` with its name
             bound by `functools.partial`.
+        similarity: for recipes that compare captions with images (`dpad`): a function of images
+            and as many texts that returns their cosines, NaN for a text it cannot take. CLIP
+            ViT-B/32 through transformers unless given, loaded when first used.
+        segmenter: for recipes that look at masks (`genseg_r1_g`, `sam_r1`, `seg_r1`, `lens`): an
+            object with a method ``segment(image, boxes, points)``, see
+            `rankreward.evaluation.Segmenter`. Called by one thread at a time.
 
     Raises:
-        ConfigError: the recipe cannot be found or understood.
+        ConfigError: the recipe cannot be found or understood, needs a segmenter and has none, or
+            has no use for what it was given.
+        MissingExtraError: the recipe compares captions with images, no similarity was given, and
+            transformers is not installed.
 
     Example:
         >>> scorer = Scorer("dr_seg")
@@ -83,9 +102,17 @@ class Scorer:
         recipe: str | Path | Mapping[str, Any] | Recipe,
         *,
         quantiles: Callable[..., QuantileService] = QuantileService,
+        similarity: Similarity | None = None,
+        segmenter: Segmenter | None = None,
     ) -> None:
         self.recipe = Recipe.load(recipe)
         accuracy = self.recipe.accuracy
+        self._resources = Resources(self.recipe, similarity, segmenter)
+        self._own = {
+            name: own.make(part.kind, part.model_extra or {})
+            for name, part in (*self.recipe.terms.items(), *accuracy.metrics.items())
+            if isinstance(part, OwnTerm | OwnMetric)
+        }
         self.quantiles = make_window(accuracy.normalizer, tuple(accuracy.metrics), quantiles)
 
     def score(
@@ -95,6 +122,7 @@ class Scorer:
         *,
         images: Sequence[Any] | None = None,
         groups: Sequence[Any] | None = None,
+        columns: Mapping[str, Sequence[Any]] | None = None,
         keys: str | Sequence[str] | None = None,
         record: bool = True,
     ) -> RewardBatch:
@@ -102,9 +130,13 @@ class Scorer:
 
         Args:
             completions: B texts of the policy; anything they hold is data, never an error.
-            references: B references, each a JSON text or the list it stands for.
-            images: B images, for recipes that look at them; `dr_seg` does not.
-            groups: B group ids, for recipes that normalize within a group; `dr_seg` does not.
+            references: B references, each a JSON text or the list it stands for; a mapping with
+                a mask, or a text, for recipes that need one.
+            images: B images, PIL's or (H, W, 3) uint8, for recipes that look at them.
+            groups: B group ids, for recipes that look at a group: the normalizer `group` and
+                the term `consistency`. A group has to be in one batch.
+            columns: name to B entries: what `recipe.columns` names, and what a term of your own
+                reads besides. Others are ignored.
             keys: B names of windows, or one for all, where `quantiles` has several: a task or
                 dataset is then ranked within itself.
             record: True makes the raw metrics pending for the window; evaluation passes False.
@@ -114,25 +146,33 @@ class Scorer:
             value for every metric, and its `Failure`; the others are untouched by it.
 
         Raises:
-            InputError: the lengths differ, a completion is no string, or a key is unknown;
-                nothing is recorded.
+            InputError: the lengths differ, a completion is no string, something that the recipe
+                needs is missing or malformed, or a key is unknown; nothing is recorded.
             BadReferenceError: a reference cannot be read; nothing is recorded.
         """
-        _check_lengths(completions, references=references, images=images, groups=groups)
-        targets = _read_references(references, self.recipe.response.frame)
-        responses = [self._parse(text, index) for index, text in enumerate(completions)]
-        raw = self._raw(responses, targets)
-        ranks = self._ranks(raw, targets, keys, groups)
-        terms = self._terms(responses, ranks)
+        rollouts = self._read(completions, references, images, groups, columns or {})
+        accuracy = self.recipe.accuracy
+        raw = raw_metrics(rollouts, self.recipe, self._own, self._resources.mask_metrics)
+        ranks = self._ranks(raw, rollouts, keys)
+        named = dict(zip(accuracy.metrics, raw.T, strict=True))
+        terms = self._terms(rollouts, named, ranks)
+        scale = np.ones(len(rollouts))
+        if self.recipe.scale is not None:
+            scale = length_factor(self.recipe.scale, rollouts)
+            terms = {name: values * scale for name, values in terms.items()}
+        total = _exact_sum(terms, len(rollouts))
+        if self.recipe.clip is not None:
+            clipped = np.clip(total, self.recipe.clip.low, self.recipe.clip.high)
+            terms["clip"], total = clipped - total, clipped
         if record:
-            self.quantiles.push(raw, keys)
-        names = tuple(self.recipe.accuracy.metrics)
+            self.quantiles.push(window_values(accuracy.normalizer, raw), keys)
         return RewardBatch(
-            total=_exact_sum(terms),
+            total=total,
             terms=terms,
-            raw=dict(zip(names, raw.T, strict=True)),
-            ranks=dict(zip(names, ranks.T, strict=True)),
-            failures=[response.failure for response in responses],
+            raw=named,
+            ranks=dict(zip(accuracy.metrics, ranks.T, strict=True)),
+            scale=scale,
+            failures=rollouts.failures,
         )
 
     def flush(self, step: int) -> FlushStats:
@@ -190,65 +230,85 @@ class Scorer:
         accuracy = self.recipe.accuracy.model_dump(mode="json")
         return {"recipe": self.recipe.name, "accuracy": accuracy}
 
+    def _read(
+        self,
+        completions: Sequence[str],
+        references: Sequence[Any],
+        images: Sequence[Any] | None,
+        groups: Any,
+        columns: Mapping[str, Sequence[Any]],
+    ) -> Rollouts:
+        if not isinstance(columns, Mapping):
+            raise InputError(f"columns: expected a mapping, got {type(columns).__name__}")
+        _check_lengths(completions, references=references, images=images, groups=groups)
+        missing = [name for name in self.recipe.columns if name not in columns]
+        if missing:
+            raise InputError(
+                f"columns: expected {', '.join(self.recipe.columns)}, which recipe "
+                f"{self.recipe.name!r} needs, got {', '.join(columns) or 'none'}"
+            )
+        _check_lengths(completions, **columns)
+        if images is None and self._resources.needs_images:
+            raise InputError(f"images: recipe {self.recipe.name!r} looks at the images, got none")
+        responses = [self._parse(text, index) for index, text in enumerate(completions)]
+        return Rollouts(
+            responses=responses,
+            references=references,
+            targets=[] if self.recipe.released else read_references(references, self.recipe),
+            images=images,
+            groups=groups,
+            columns=columns,
+            failures=[response.failure for response in responses],
+        )
+
     def _parse(self, text: str, index: int) -> Response:
         if not isinstance(text, str):
             kind = type(text).__name__
             raise InputError(f"completions[{index}]: expected a string, got {kind}")
-        expected = self.recipe.response
-        return parse(
-            text, expected.schema_, keyword=expected.keyword, max_objects=expected.max_objects
-        )
+        return parse_for(text, self.recipe.response)
 
-    def _raw(self, responses: Sequence[Response], targets: Sequence[Objects]) -> Floats:
-        """(B, N) raw metric values."""
-        accuracy = self.recipe.accuracy
-        raw = np.full((len(responses), len(accuracy.metrics)), accuracy.failure, dtype=np.float64)
-        read = [
-            (index, response.answer)
-            for index, response in enumerate(responses)
-            if response.answer is not None
-        ]
-        places = [index for index, _ in read]
-        raw[places] = raw_metrics(
-            [answer for _, answer in read], [targets[index] for index in places], accuracy.metrics
-        )
-        return raw
-
-    def _ranks(
-        self,
-        raw: Floats,
-        targets: Sequence[Objects],
-        keys: str | Sequence[str] | None,
-        groups: Sequence[Any] | None,
-    ) -> Floats:
+    def _ranks(self, raw: Floats, rollouts: Rollouts, keys: str | Sequence[str] | None) -> Floats:
         """(B, N) normalized; on a no-target sample the count is right or wrong, and stays so."""
-        normalizer = self.recipe.accuracy.normalizer
-        ranks = normalize(normalizer, raw, self.quantiles, keys, groups)
-        no_target = np.array([len(target) == 0 for target in targets], dtype=bool)
-        for column, metric in enumerate(self.recipe.accuracy.metrics.values()):
-            if isinstance(metric, CountRatio):
-                ranks[no_target, column] = raw[no_target, column]
+        normalizer, metrics = self.recipe.accuracy.normalizer, self.recipe.accuracy.metrics
+        ranks = normalize(normalizer, raw, self.quantiles, keys, rollouts.groups)
+        counts = [j for j, metric in enumerate(metrics.values()) if isinstance(metric, CountRatio)]
+        if counts:
+            rows = [index for index in range(len(rollouts)) if not len(rollouts.objects(index))]
+            for column in counts:
+                ranks[rows, column] = raw[rows, column]
         return ranks
 
-    def _terms(self, responses: Sequence[Response], ranks: Floats) -> dict[str, Floats]:
+    def _terms(
+        self, rollouts: Rollouts, raw: dict[str, Floats], ranks: Floats
+    ) -> dict[str, Floats]:
         """Weighted contributions; the defined metrics of a row share the accuracy weight.
 
-        Where none is defined there was nothing to find and nothing was given: paid in full.
+        Where none is defined, an answer that is rightly empty is paid in full, and any other (of
+        which only a user's metrics say that they do not apply) nothing.
         """
+        similarity = self._resources.similarity
         terms = {
-            name: term.weight * np.array([term_value(term, r) for r in responses], dtype=np.float64)
+            name: term.weight
+            * term_values(name, term, rollouts, raw, self.recipe, self._own, similarity)
             for name, term in self.recipe.terms.items()
         }
         accuracy = self.recipe.accuracy
-        ranks = np.where(np.isnan(ranks).all(axis=1, keepdims=True), 1.0, ranks)
-        defined = np.count_nonzero(~np.isnan(ranks), axis=1)
+        shares = np.array([metric.share for metric in accuracy.metrics.values()])
+        paid = np.maximum(shares, 0.0)
+        undefined: NDArray[np.bool_] = np.all(np.isnan(ranks), axis=1)
+        full = (undefined & rollouts.rightly_empty)[:, None] * np.sign(paid)
+        ranks = np.where(undefined[:, None], full, ranks)
+        defined = (~np.isnan(ranks) * paid).sum(axis=1)
         for column, name in enumerate(accuracy.metrics):
-            terms[name] = accuracy.weight * np.nan_to_num(ranks[:, column], nan=0.0) / defined
+            part = accuracy.weight * shares[column] * np.nan_to_num(ranks[:, column], nan=0.0)
+            terms[name] = np.divide(part, defined, out=np.zeros(len(part)), where=defined > 0)
         return terms
 
 
-def _exact_sum(terms: Mapping[str, Floats]) -> Floats:
+def _exact_sum(terms: Mapping[str, Floats], count: int) -> Floats:
     """(B,) sums over the terms, rounded once, so that three thirds and four ones make five."""
+    if not terms:
+        return np.zeros(count)
     return np.array([math.fsum(row) for row in zip(*terms.values(), strict=True)], dtype=np.float64)
 
 
@@ -264,17 +324,3 @@ def _check_lengths(completions: Sequence[str], **others: Sequence[Any] | None) -
             raise InputError(
                 f"{name}: expected {len(completions)}, one a completion, got {len(values)}"
             )
-
-
-def _read_references(references: Sequence[Any], frame: Frame) -> list[Objects]:
-    """Rollouts of a group share their reference; each text is read once."""
-    read: dict[str, Objects] = {}
-    targets = []
-    for index, reference in enumerate(references):
-        if not isinstance(reference, str):
-            targets.append(read_reference(reference, index, frame))
-            continue
-        if reference not in read:
-            read[reference] = read_reference(reference, index, frame)
-        targets.append(read[reference])
-    return targets

@@ -1,1 +1,47 @@
 """The rewards of published systems, as their released code computes them, to the last digit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING
+
+from rankreward.errors import InputError
+from rankreward.recipe import System
+from rankreward.rewards.released import dpad, dr_seg, seg_zero, vision_reasoner
+
+if TYPE_CHECKING:
+    from rankreward.rewards.rollouts import Rollouts
+
+
+def _dr_seg(text: str, reference: str) -> dict[str, float]:
+    terms, metrics = dr_seg.score(text, reference)
+    return terms | metrics
+
+
+_SCORES: dict[System, Callable[[str, str], dict[str, float]]] = {
+    "vision_reasoner": vision_reasoner.score,
+    "dr_seg": _dr_seg,
+    "seg_zero": partial(seg_zero.score, strict=True),
+    "seg_zero_soft": partial(seg_zero.score, strict=False),
+    "dpad": dpad.score,
+}
+
+
+def components(system: System, rollouts: Rollouts) -> list[dict[str, float]]:
+    """Every component of a system's released reward, for each completion; computed once a batch.
+
+    Raises:
+        InputError: a reference is no text; the released code reads nothing else.
+    """
+    if system not in rollouts.released:
+        for index, reference in enumerate(rollouts.references):
+            if not isinstance(reference, str):
+                kind = type(reference).__name__
+                raise InputError(
+                    f"references[{index}]: expected a text, as the released code reads, got {kind}"
+                )
+        pairs = zip(rollouts.responses, rollouts.references, strict=True)
+        score = _SCORES[system]
+        rollouts.released[system] = [score(each.text, reference) for each, reference in pairs]
+    return rollouts.released[system]

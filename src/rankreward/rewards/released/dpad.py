@@ -113,3 +113,8 @@ def discriminative(
     if form == "softmax":
         return np.asarray(expit((target - whole) / temperature), dtype=np.float64)
     raise InputError(f"form: expected binary, difference, scaled or softmax, got {form!r}")
+
+
+def target(reference: str) -> tuple[int, ...] | None:
+    """The box of a tagged reference, xyxy; None where the released code finds none."""
+    return seg_zero.target_box(reference)

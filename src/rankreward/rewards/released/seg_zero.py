@@ -68,7 +68,7 @@ def compare(text: str, reference: str, *, strict: bool) -> dict[str, float]:
     """The checks on the object in a text, as in `score`, but `iou` is the IoU itself, in [0, 1]."""
     box_field, format_points, points = _fields(read_object(text), strict=strict)
     box = _attempt(lambda: _box(box_field))
-    target = _attempt(lambda: _integers(_BOX, reference))
+    target = target_box(reference)
     iou, near = 0.0, False
     if box is not None and target is not None:
         iou = _iou(box, target)
@@ -106,6 +106,11 @@ def read_object(text: str) -> dict[str, Any]:
         return dict(json.loads(found)) if found is not None else {}
     except CAUGHT:  # no JSON; a number of over 4300 digits; deep nesting
         return {}
+
+
+def target_box(reference: str) -> tuple[int, ...] | None:
+    """The box of a tagged reference, xyxy; None where there is none."""
+    return _attempt(lambda: _integers(_BOX, reference))
 
 
 def _fields(data: dict[str, Any], *, strict: bool) -> tuple[Any, list[Any], list[Any]]:
