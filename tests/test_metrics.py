@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import pytest
@@ -275,3 +276,58 @@ def test_box_metrics_refuse_other_shapes(metric: object) -> None:
 def test_plain_text_repeats_as_any_other(text: str) -> None:
     """The short way for ASCII counts what the general one counts."""
     assert metrics.repeated_sentences(text) == metrics.repeated_sentences(text + ". \u00e9")
+
+
+@pytest.mark.parametrize(
+    ("form", "first", "second"),
+    [("binary", 1, 0), ("difference", 0.0277, 0), ("scaled", 0.0071, 0), ("softmax", 0.569, 0.426)],
+)
+def test_discriminative_worked_examples(form: Any, first: float, second: float) -> None:
+    """The similarities (.2554, .2277) and (.22, .25) in each form, R11 and R12."""
+    values = metrics.discriminative([0.2554, 0.22], [0.2277, 0.25], form)
+    digits = 3 if form == "softmax" else 4
+    assert np.round(values, digits).tolist() == [first, second]
+
+
+def test_discriminative_softmax_is_a_softmax() -> None:
+    """Of both similarities over the temperature, at any temperature."""
+    s1, s2 = np.array([[0.3, -0.2]]), np.array([[0.1, 0.4]])
+    both = np.exp(np.stack([s1, s2]) / 0.5)
+    expected = both[0] / both.sum(axis=0)
+    np.testing.assert_allclose(metrics.discriminative(s1, s2, "softmax", 0.5), expected, rtol=1e-12)
+    assert metrics.discriminative(0.9, -0.9, "softmax", 1e-4) == 1  # no overflow
+
+
+def test_discriminative_refuses_what_it_cannot_compare() -> None:
+    """Other shapes, NaN, unknown forms and temperatures of 0 are the caller's error."""
+    with pytest.raises(rr.InputError, match=r"s2: expected the shape of s1, \(2,\), got \(1,\)"):
+        metrics.discriminative([0.1, 0.2], [0.1])
+    with pytest.raises(rr.InputError, match="expected finite numbers"):
+        metrics.discriminative([math.nan], [0.1])
+    with pytest.raises(rr.InputError, match=r"form: expected binary, .* got 'best'"):
+        metrics.discriminative([0.1], [0.1], "best")
+    with pytest.raises(rr.InputError, match="temperature: expected more than 0, got 0"):
+        metrics.discriminative([0.1], [0.1], "softmax", 0.0)
+
+
+@given(
+    st.lists(st.tuples(st.floats(0, 2000), st.floats(0, 2000)), max_size=8),
+    st.floats(1e-4, 1),
+)
+def test_length_score_is_a_ramp(pairs: list[tuple[float, float]], slope: float) -> None:
+    """In full up to the budget, then a straight line down to 0; no limit is no limit."""
+    lengths, budgets = ([pair[k] for pair in pairs] for k in (0, 1))
+    scores = metrics.length_score(lengths, budgets, slope)
+    for length, budget, score in zip(lengths, budgets, scores, strict=True):
+        assert score == pytest.approx(
+            1 if length <= budget else max(0, 1 - slope * (length - budget))
+        )
+    assert (metrics.length_score(lengths, math.inf, slope) == 1).all()
+
+
+def test_length_score_refuses_what_has_no_meaning() -> None:
+    """A slope of 0, lengths without end."""
+    with pytest.raises(rr.InputError, match="slope: expected more than 0, got 0"):
+        metrics.length_score([1], [1], 0)
+    with pytest.raises(rr.InputError, match="expected finite lengths"):
+        metrics.length_score([math.inf], [1], 1)

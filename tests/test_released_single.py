@@ -9,12 +9,10 @@ import re
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-import rankreward as rr
 from rankreward.rewards.released import dpad, seg_zero
 from rankreward.rewards.released.text import has_only_blocks
 
@@ -242,35 +240,3 @@ def test_a_megabyte_of_anything_returns(piece: str, start: str, end: str) -> Non
     assert seg_zero.score(text, REFERENCE, strict=True)["total"] <= 1
     assert sum(dpad.score(text, REFERENCE).values()) <= 1
     dpad.caption(text)
-
-
-@pytest.mark.parametrize(
-    ("form", "first", "second"),
-    [("binary", 1, 0), ("difference", 0.0277, 0), ("scaled", 0.0071, 0), ("softmax", 0.569, 0.426)],
-)
-def test_discriminative_worked_examples(form: dpad.Form, first: float, second: float) -> None:
-    """The similarities (.2554, .2277) and (.22, .25) in each form, R11 and R12."""
-    values = dpad.discriminative([0.2554, 0.22], [0.2277, 0.25], form)
-    digits = 3 if form == "softmax" else 4
-    assert np.round(values, digits).tolist() == [first, second]
-
-
-def test_discriminative_softmax_is_a_softmax() -> None:
-    """Of both similarities over the temperature, at any temperature."""
-    s1, s2 = np.array([[0.3, -0.2]]), np.array([[0.1, 0.4]])
-    both = np.exp(np.stack([s1, s2]) / 0.5)
-    expected = both[0] / both.sum(axis=0)
-    np.testing.assert_allclose(dpad.discriminative(s1, s2, "softmax", 0.5), expected, rtol=1e-12)
-    assert dpad.discriminative(0.9, -0.9, "softmax", 1e-4) == 1  # no overflow
-
-
-def test_discriminative_refuses_what_it_cannot_compare() -> None:
-    """Other shapes, NaN, unknown forms and temperatures of 0 are the caller's error."""
-    with pytest.raises(rr.InputError, match=r"s2: expected the shape of s1, \(2,\), got \(1,\)"):
-        dpad.discriminative([0.1, 0.2], [0.1])
-    with pytest.raises(rr.InputError, match="expected finite numbers"):
-        dpad.discriminative([math.nan], [0.1])
-    with pytest.raises(rr.InputError, match=r"form: expected binary, .* got 'best'"):
-        dpad.discriminative([0.1], [0.1], "best")  # type: ignore[arg-type]
-    with pytest.raises(rr.InputError, match="temperature: expected more than 0, got 0"):
-        dpad.discriminative([0.1], [0.1], "softmax", 0.0)

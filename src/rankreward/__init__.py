@@ -34,12 +34,13 @@ if TYPE_CHECKING:
     from rankreward.parsing import Failure, Objects, Response, parse, prompt
     from rankreward.quantiles import FlushStats, MetricSummary, QuantileService
     from rankreward.recipe import Recipe, recipes, term
-    from rankreward.rewards import RewardBatch, Sample, Scorer, Target
+    from rankreward.rewards import ClipSimilarity, RewardBatch, Sample, Scorer, Target
 
 __version__ = "0.1.0"
 
 _HOME = {
     "BadReferenceError": "errors",
+    "ClipSimilarity": "rewards",
     "CheckpointError": "errors",
     "ConfigError": "errors",
     "Failure": "parsing",
@@ -83,6 +84,7 @@ __all__ = [  # noqa: RUF022 - in the order of the way through the house
     "RewardBatch",
     "Sample",
     "Target",
+    "ClipSimilarity",
     "shaping",
     "RankRewardError",
     "ConfigError",

@@ -17,7 +17,7 @@ from rankreward.metrics.masks import (
 from rankreward.metrics.matching import match
 from rankreward.metrics.pairs import potential
 from rankreward.metrics.points import point_distance, point_ramp
-from rankreward.metrics.text import repeated_sentences
+from rankreward.metrics.text import discriminative, length_score, repeated_sentences
 
 __all__ = [
     "PackedMasks",
@@ -26,6 +26,8 @@ __all__ = [
     "box_iou",
     "box_l1",
     "count_ratio",
+    "discriminative",
+    "length_score",
     "mask_iou",
     "match",
     "pack_masks",

@@ -6,5 +6,6 @@ them, raw metrics, ranks and failures. `Scorer` is the door.
 
 from rankreward.rewards.rollouts import Sample, Target
 from rankreward.rewards.scorer import RewardBatch, Scorer
+from rankreward.rewards.similarity import ClipSimilarity
 
-__all__ = ["RewardBatch", "Sample", "Scorer", "Target"]
+__all__ = ["ClipSimilarity", "RewardBatch", "Sample", "Scorer", "Target"]

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankreward.errors import InputError
-from rankreward.metrics.text import repeated_sentences
+from rankreward.metrics.text import discriminative, length_score, repeated_sentences
 from rankreward.parsing import Failure, Objects, Response
 from rankreward.parsing.prompts import PLACEHOLDERS
 from rankreward.parsing.response import parse_for
@@ -113,7 +113,7 @@ def length_factor(scale: LengthBudget, rollouts: Rollouts) -> Floats:
     hard = scale.hard + scale.per_uncertainty * uncertainty
     budget = np.where(difficulty >= scale.hard_from, hard, np.inf)
     budget[difficulty < scale.easy_below] = scale.easy
-    return np.clip(1.0 - scale.slope * (length - budget), 0.0, 1.0)
+    return length_score(length, budget, scale.slope)
 
 
 def _is_fresh(response: Response, max_repeats: int) -> bool:
@@ -200,7 +200,7 @@ def _discriminative(
             place = max(rollouts.responses[index].text.find("<caption>"), 0)
             message = "the caption is too long to compare it with the image"
             rollouts.failures[index] = Failure("long_caption", message, place)
-    values[np.array(rows)[comparable]] = dpad.discriminative(
+    values[np.array(rows)[comparable]] = discriminative(
         target[comparable], whole[comparable], term.form, term.temperature
     )
     return values
