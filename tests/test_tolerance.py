@@ -51,8 +51,6 @@ BIG = "9" * 5000
         ("truncated", f'{T}<answer>[{ENTRY_2}, {{"a": "\\u12', TWO),
         ("truncated", wrap(f"[{ENTRY_2},"), TWO),
         ("truncated", wrap(f"[{ENTRY_2}"), TWO),
-        ("truncated", wrap("["), []),
-        ("truncated", wrap(f"[{ENTRY[:-1]}"), []),
         ("duplicate_key", wrap(f'[{{"point_2d": 3, {ENTRY[1:]}]'), ONE),
         ("duplicate_key", wrap(f'[{ENTRY[:-1]}, "a": {{"b": 1, "b": 2}}}}]'), ONE),
         ("numeric_text", wrap(GOOD.replace("300", '"3e2"').replace("200", '"200.00"')), ONE),
@@ -62,7 +60,6 @@ BIG = "9" * 5000
         ("bad_entry", wrap(f"[{ENTRY}, {ENTRY.replace('300', '1e999', 1)}, -Infinity]"), ONE),
         ("bad_entry", wrap(f'[{ENTRY}, {ENTRY[:-1]}, "a": NaN}}]'), ONE),
         ("bad_entry", wrap(f'[{ENTRY}, {ENTRY[:-1]}, "a": {BIG}}}]'), ONE),
-        ("bad_entry", wrap("[NaN]"), []),
         ("too_many_objects", wrap(G2 + G1 * 119), TWO + ONE * 118),
         ("too_many_objects", wrap(G1 * 4000), ONE * 120),
     ],
@@ -468,3 +465,23 @@ def test_a_megabyte_of_anything_is_read(
     tag = SCHEMAS[schema].blocks[0]
     for text in (f"{T}<{tag}>[{body}", f"<think>{body}</think><{tag}>['{body}]</{tag}>"):
         parse(text, schema, keyword="any", tolerate=tolerate)
+
+
+@pytest.mark.parametrize(
+    ("body", "tolerate", "code"),
+    [
+        ("[", ("truncated",), "bad_json"),
+        (f"[{ENTRY[:-1]}", ("truncated",), "bad_json"),
+        ("[NaN]", ("bad_entry",), "bad_number"),
+        (f"[{ENTRY[:-1]}, 3]", TOLERANCES, "bad_json"),
+        ("[3, {}, null]", TOLERANCES, "bad_entry"),
+    ],
+)
+def test_nothing_readable_is_no_empty_answer(
+    body: str, tolerate: tuple[str, ...], code: str
+) -> None:
+    """To say that there is nothing takes an empty list; debris must not be paid for a rejection."""
+    response = parse(wrap(body), tolerate=tolerate)
+    assert not response.answered
+    assert response.failure is not None
+    assert response.failure.code == code

@@ -145,16 +145,21 @@ def _careful(
         return starts
     rows: list[list[float]] = []
     labels: list[str] = []
+    first: Failure | None = None
     for index, start in enumerate(starts):
         try:
             row, label = _read_entry(source, start, schema, tolerate)
         except RefusedError as refused:
-            if "bad_entry" in tolerate and schema.form == "list":
-                continue
             where = f"entry {index}: " if schema.form == "list" else ""
-            return Failure(refused.code, where + refused.message, source.place(start))
+            failure = Failure(refused.code, where + refused.message, source.place(start))
+            if "bad_entry" not in tolerate or schema.form != "list":
+                return failure
+            first = first or failure
+            continue
         rows.append(row)
         labels.append(label)
+    if first is not None and not rows:
+        return first  # entries that all say nothing do not say that there is nothing
     return _to_objects([*chain.from_iterable(rows)], len(rows), labels, schema)
 
 

@@ -92,7 +92,9 @@ def find_entries(
     except JSONDecodeError as error:
         if form == "list" and "truncated" in tolerate and _is_cut_list(error):
             starts = _starts(source.text, most + 1)
-            return _at_most(starts, len(starts), most, source, tolerate)
+            # Without one complete entry it does not even say that there is nothing.
+            if starts:
+                return _at_most(starts, len(starts), most, source, tolerate)
         message = f"the answer is not JSON: {error.msg}"
         return Failure("bad_json", message, source.place(error.pos))
     except RefusedError as refused:

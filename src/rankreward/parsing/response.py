@@ -86,6 +86,7 @@ def parse(
     - ``bad_entry``: entries of a list that cannot be read are left out.
     - ``too_many_objects``: of a longer list the first `max_objects` are kept.
 
+    Only ``[]`` says that there is nothing: a list of which no entry can be read stays a failure.
     NaN, Infinity, numbers beyond +-1e6 and booleans are never coordinates.
 
     Args:
