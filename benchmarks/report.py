@@ -1,12 +1,16 @@
 """What the benchmarks found, beside the goals.
 
 Goes in: the JSON of pytest-benchmark, in which `conftest.versus` left every round of ours and of
-each rival. Comes out: `results.json`, the table of `docs/performance.md`, and its picture.
+each rival. Comes out: `results.json`, the tables of `docs/performance.md`, and its picture.
+
+    python benchmarks/report.py --raw runs/some.json --results /tmp/some.json  # touches no page
 """
 
 from __future__ import annotations
 
+import argparse
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,37 +21,36 @@ from matplotlib.figure import Figure
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "performance.md"
 GREY = "#777777"  # as far from white as from black: the page may be either
+HOSTILE = ("row", "texts", "slowest", "least_linear", "reached")
 REACHED, MISSED = "#2a88d8", "#d8622a"
 
 
-def main(raw: Path, results: Path, figure: Path, page: Path | None = None) -> None:
+def main(raw: Path, results: Path, figure: Path | None, page: Path | None = None) -> None:
     found = summarize(json.loads(raw.read_text()))
     results.write_text(json.dumps(found, indent=1) + "\n")
-    print(table(found))
-    if page is not None:
-        write_table(page, "figures", table(found))
-    figure.parent.mkdir(exist_ok=True)
-    draw(found, figure)
+    for name, lines in TABLES.items():
+        if found[_PARTS[name]]:
+            print(lines(found), end="\n\n")
+            if page is not None:
+                write_table(page, name, lines(found))
+    if figure is not None:
+        figure.parent.mkdir(exist_ok=True)
+        draw(found, figure)
 
 
 def summarize(raw: dict[str, Any]) -> dict[str, Any]:
     """Medians and quartiles: of ours in seconds, of a rival as its time over ours, a round each."""
     machine = raw["machine_info"]
-    rows = []
+    parts: dict[str, list[dict[str, Any]]] = {"rows": [], "recipes": [], "hostile": []}
     for benchmark in raw["benchmarks"]:
         info = benchmark["extra_info"]
-        ours, limit = np.array(info["ours"]), info["limit"]
-        row = {"row": info["row"], "ours": _quartiles(ours), "rounds": len(ours)}
-        if limit is not None:
-            row |= {"limit": limit, "reached": bool(np.median(ours) < limit)}
-        row["rivals"] = {}
-        for name, seconds in info["rivals"].items():
-            ratio = _quartiles(np.array(seconds) / ours)
-            if name in info["goal"]:
-                goal = info["goal"][name]
-                ratio |= {"goal": _round(goal), "reached": ratio["median"] >= goal}
-            row["rivals"][name] = ratio
-        rows.append(row)
+        match info.get("table"):
+            case "hostile":
+                parts["hostile"].append({key: info[key] for key in HOSTILE})
+            case "recipes":
+                parts["recipes"].append(_row(info) | {"rollouts": info["rollouts"]})
+            case _:
+                parts["rows"].append(_row(info))
     return {
         "machine": {
             "cpu": machine["cpu"].get("brand_raw", "unknown"),
@@ -55,8 +58,23 @@ def summarize(raw: dict[str, Any]) -> dict[str, Any]:
             "system": f"{machine['system']} {machine['machine']}",
         },
         "versions": machine["versions"],
-        "rows": rows,
+        **parts,
     }
+
+
+def _row(info: dict[str, Any]) -> dict[str, Any]:
+    ours, limit = np.array(info["ours"]), info["limit"]
+    row = {"row": info["row"], "ours": _quartiles(ours), "rounds": len(ours)}
+    if limit is not None:
+        row |= {"limit": limit, "reached": bool(np.median(ours) < limit)}
+    row["rivals"] = {}
+    for name, seconds in info["rivals"].items():
+        times = _quartiles(np.array(seconds) / ours)
+        if name in info["goal"]:
+            goal = info["goal"][name]
+            times |= {"goal": _round(goal), "reached": times["median"] >= goal}
+        row["rivals"][name] = times
+    return row
 
 
 def _quartiles(sample: np.ndarray) -> dict[str, float]:
@@ -89,6 +107,52 @@ def table(found: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def recipes_table(found: dict[str, Any]) -> str:
+    """A line for each recipe: what a rollout takes, and how many are scored a second."""
+    lines = [
+        "| recipe | us a rollout (quartiles) | rollouts a second | rival | ratio (quartiles) |",
+        "|---|--:|--:|---|--:|",
+    ]
+    for row in found["recipes"]:
+        each = {key: 1e6 * row["ours"][key] / row["rollouts"] for key in ("median", "low", "high")}
+        spread = f"{_figure(each['median'])} ({_figure(each['low'])} to {_figure(each['high'])})"
+        rate = _figure(1e6 / each["median"])
+        rivals = [
+            (name, f"{times['median']:.3g}x ({times['low']:.3g} to {times['high']:.3g})")
+            for name, times in row["rivals"].items()
+        ]
+        lines += [
+            f"| `{row['row']}` | {spread} | {rate} | {name} | {times} |"
+            for name, times in rivals or [("", "")]
+        ]
+    return "\n".join(lines)
+
+
+def hostile_table(found: dict[str, Any]) -> str:
+    """A line for each schema and each recipe: its two worst texts."""
+    lines = [
+        "| what | texts | slowest at 100 kB | ms | least linear | 1 MB over 100 kB | reached |",
+        "|---|--:|---|--:|---|--:|---|",
+    ]
+    for row in found["hostile"]:
+        slowest, bent = row["slowest"], row["least_linear"]
+        cells = (
+            *(row["row"], row["texts"], _code(slowest["shape"]), f"{slowest['ms']:.3g}"),
+            *(_code(bent["shape"]), f"{bent['ratio']:.3g}x", _yes(row["reached"])),
+        )
+        lines.append(f"| {' | '.join(map(str, cells))} |")
+    return "\n".join(lines)
+
+
+TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
+    "figures": table,
+    "recipes": recipes_table,
+    "hostile": hostile_table,
+}
+"""What stands between the comments of the page, by their names."""
+_PARTS = {"figures": "rows", "recipes": "recipes", "hostile": "hostile"}  # of the results
+
+
 def write_table(page: Path, name: str, text: str) -> None:
     """Put a table into a page, between its comments `name` and `/name`."""
     before, begin, rest = page.read_text().partition(f"<!-- {name} -->\n")
@@ -96,6 +160,17 @@ def write_table(page: Path, name: str, text: str) -> None:
     if not (begin and end):
         raise ValueError(f"{page}: expected the comments {name} and /{name}")
     page.write_text(f"{before}{begin}{text}\n{end}{after}")
+
+
+def _figure(value: float) -> str:
+    """Three digits, and never as a power of ten."""
+    return f"{float(f'{value:.3g}'):,g}"
+
+
+def _code(shape: str) -> str:
+    """A shape's name, its tag as code, which a page would take for its own."""
+    words, mark, tag = shape.partition("<")
+    return f"{words}`<{tag}`" if mark else words
 
 
 def _yes(reached: bool) -> str:  # noqa: FBT001 - a value, not a switch
@@ -161,10 +236,17 @@ def draw(found: dict[str, Any], path: Path) -> None:
         figure.savefig(path, transparent=True, metadata={"Date": None})
 
 
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--raw", type=Path, default=ROOT / "runs/benchmarks.json")
+    parser.add_argument("--results", type=Path, help="write here, and neither page nor picture")
+    return parser.parse_args()
+
+
 if __name__ == "__main__":
-    main(
-        ROOT / "runs/benchmarks.json",
-        ROOT / "benchmarks/results.json",
-        ROOT / "docs/performance.svg",
-        PAGE,
-    )
+    given = _arguments()
+    if given.results is not None:
+        main(given.raw, given.results, None)
+    else:
+        results = ROOT / "benchmarks/results.json"
+        main(given.raw, results, ROOT / "docs/performance.svg", PAGE)

@@ -10,6 +10,7 @@ import sys
 import numpy as np
 import published
 import pytest
+from workload import WORDS
 
 import rankreward as rr
 from rankreward.parsing import Objects
@@ -47,12 +48,6 @@ def scenes(rng):
                 np.vstack([near, extra_points]),
             )
             yield found, (boxes, points)
-
-
-WORDS = (
-    "the", "red", "cup", "stands", "left", "of", "a", "plate", "and", "looks", "larger", "than",
-    "that", "behind", "it", "on", "its", "table",
-)  # fmt: skip
 
 
 def completion(rng, found):

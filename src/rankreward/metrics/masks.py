@@ -355,7 +355,7 @@ def _structure(values: NDArray[Any], mask: NDArray[np.bool_], alpha: float) -> f
     off = values[~mask]
     objects = area * _evenness(values[mask])
     objects += (1.0 - area) * _evenness(~off if off.dtype == bool else 1.0 - off)
-    down, across = (math.floor(float(c.mean()) + 0.5) + 1 for c in np.nonzero(mask))
+    down, across = (_centre(np.count_nonzero(mask, axis=axis)) for axis in (1, 0))
     regions = 0.0
     for rows in (slice(down), slice(down, None)):
         for columns in (slice(across), slice(across, None)):
@@ -363,6 +363,12 @@ def _structure(values: NDArray[Any], mask: NDArray[np.bool_], alpha: float) -> f
             regions += part.size * _similarity(part, mask[rows, columns].ravel())
     value = alpha * objects + (1.0 - alpha) * regions / mask.size
     return min(1.0, max(0.0, value))
+
+
+def _centre(counts: NDArray[np.intp]) -> int:
+    """Where a centroid cuts an axis, of the pixels (n,) at each place: MATLAB's rounding."""
+    mean = int(counts @ np.arange(len(counts))) / int(counts.sum())
+    return math.floor(mean + 0.5) + 1
 
 
 def _mean_and_spread(values: NDArray[Any]) -> tuple[float, float]:

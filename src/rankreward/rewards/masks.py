@@ -188,7 +188,8 @@ def _read_rle(value: Mapping[str, Any], index: int) -> Mask:
         if isinstance(counts, str | bytes):
             runs = _runs(counts.encode() if isinstance(counts, str) else counts)
         else:
-            runs = [_whole(run) for run in counts]
+            plain = isinstance(counts, list) and set(map(type, counts)) == {int}
+            runs = counts if plain else [_whole(run) for run in counts]
     except (KeyError, TypeError, ValueError) as error:
         raise _unreadable(index, f"an RLE that cannot be read ({error!r})") from error
     if min(height, width) < 1 or min(runs, default=0) < 0 or sum(runs) != height * width:

@@ -215,15 +215,18 @@ def crop(
         >>> crop(image, [420, 420, 900, 840], frame_width=840, frame_height=840).shape
         (240, 320, 3)
     """
-    pixels = as_rgb("image", image)
+    size = image.size if is_pillow(image) else as_rgb("image", image).shape[1::-1]
     places = as_floats("box", box)
     if places.shape != (4,) or not np.isfinite(places).all():
         raise InputError(f"box: expected 4 finite numbers, got {places.tolist()}")
     corners = places.reshape(2, 2)
-    frame, size = (frame_width, frame_height), pixels.shape[1::-1]
+    frame = (frame_width, frame_height)
     low, high = (np.clip(corners, 0.0, frame) * size / frame).round().astype(int)
     low = np.minimum(low, np.subtract(size, 1))
     high = np.maximum(high, low + 1)
+    if is_pillow(image):  # cut before it is converted, for that costs as many times as much
+        return as_rgb("image", image.crop((*low.tolist(), *high.tolist())))
+    pixels = as_rgb("image", image)
     return pixels[low[1] : high[1], low[0] : high[0]].copy()
 
 
@@ -234,7 +237,7 @@ def as_rgb(name: str, image: Image) -> NDArray[np.uint8]:
         InputError: it is neither a PIL.Image of 8 bits a channel nor such an array.
     """
     if is_pillow(image) and image.mode[0] not in "IF":  # those convert by cutting off at 255
-        image = np.array(image.convert("RGB"))
+        image = np.array(image if image.mode == "RGB" else image.convert("RGB"))
     shown = type(image).__name__ + (f" of mode {image.mode}" if is_pillow(image) else "")
     if isinstance(image, np.ndarray):
         if image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3 and image.size:

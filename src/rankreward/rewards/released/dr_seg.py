@@ -23,7 +23,17 @@ from rankreward.rewards.released.vision_reasoner import (
 )
 
 _SENTENCE_END = re.compile(r"[.!?。！？]")  # noqa: RUF001
-_NO_WORD = re.compile(r"\W+")
+_NO_WORD = re.compile(r"[^\w.!?。！？]+")  # but for the ends of sentences  # noqa: RUF001
+_SIGMA = "\N{GREEK CAPITAL LETTER SIGMA}"
+# The two for ASCII at once: lower case, a line feed for an end, a space for what is no word.
+_ASCII = bytes(
+    ord(chr(code).lower())
+    if chr(code).isalnum() or chr(code) == "_"
+    else 10
+    if chr(code) in ".!?"
+    else 32
+    for code in range(128)
+) + bytes(128)
 # The words of the released prompt's example that an answer must not copy.
 _PLACEHOLDERS = ("your reasoning text", "more reasoning text", "your visual focus")
 
@@ -92,13 +102,25 @@ def _has_look(body: str) -> bool:
 
 def _is_fresh(text: str) -> bool:
     """Whether at most one sentence repeats and no words of the prompt's example are copied."""
-    words = _words(text)
+    sentences = [each for each in _sentences(text) if each]
+    words = " ".join(sentences)
     copied = any(placeholder in words for placeholder in _PLACEHOLDERS)
-    return not copied and repeats(map(_words, _SENTENCE_END.split(text))) < 2
+    return not copied and repeats(sentences) < 2
 
 
-def _words(text: str) -> str:
-    return _NO_WORD.sub(" ", text.lower()).strip()
+def _sentences(text: str) -> list[str]:
+    """The words of each sentence in lower case, a space between two; perhaps none."""
+    if text.isascii():
+        words = text.encode().translate(_ASCII)
+        while b"  " in words:  # half of each gap at a time
+            words = words.replace(b"  ", b" ")
+        return [line.strip(" ") for line in words.decode().split("\n")]
+    # A capital sigma alone becomes what the letters around it ask for, a sentence at a time.
+    if _SIGMA in text:
+        lower = ".".join(each.lower() for each in _SENTENCE_END.split(text))
+    else:
+        lower = text.lower()
+    return [each.strip(" ") for each in _SENTENCE_END.split(_NO_WORD.sub(" ", lower))]
 
 
 def _metrics(data: Any, true: Any) -> dict[str, float]:

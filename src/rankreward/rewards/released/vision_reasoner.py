@@ -85,6 +85,8 @@ def item_format(data: Any) -> float:
 
     What follows an item that is not even a container is not looked at.
     """
+    if not isinstance(data, list):
+        return 0.0  # characters and keys have neither, and nothing else can be walked through
     total = 0.0
     try:
         for item in data:
@@ -170,6 +172,13 @@ def _is_list(item: Any, key: str, length: int) -> int:
 
 def _iou(a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:
     """(M, N) IoU of boxes that hold their edges' pixels; an inverted box has a negative area."""
+    if a.shape[1:] == b.shape[1:] == (4,):  # ten times as fast as to split
+        first, second = a.T[:, :, None], b.T[:, None, :]
+        low, high = np.maximum(first[:2], second[:2]), np.minimum(first[2:], second[2:])
+        width, height = np.maximum(high - low + 1, 0)
+        (w, h), (u, v) = first[2:] - first[:2] + 1, second[2:] - second[:2] + 1
+        overlap = width * height
+        return np.asarray(overlap / (w * h + u * v - overlap))
     ax1, ay1, ax2, ay2 = np.split(a, 4, axis=1)
     bx1, by1, bx2, by2 = (column.T for column in np.split(b, 4, axis=1))
     width = np.maximum(np.minimum(ax2, bx2) - np.maximum(ax1, bx1) + 1, 0)
