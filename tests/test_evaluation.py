@@ -322,3 +322,17 @@ def test_evaluate_checks_lengths_and_shows_progress() -> None:
     for count in (0, 2):
         with pytest.raises(rr.InputError, match="expected as many completions"):
             ev.evaluate(["x"] * count, [], [], [], recipe=RECIPE, segmenter=ev.GrabCut())
+
+
+def test_grabcut_keeps_points_off_the_object_out() -> None:
+    """A sign of 0 makes a pixel background, one of -1 none at all."""
+    image = np.full((40, 40, 3), 40, dtype=np.uint8)
+    image[10:30, 10:30] = 200
+    box, points = [[8, 8, 32, 32]], [[[20, 20], [25, 25]]]
+    segmenter = ev.GrabCut()
+    assert segmenter.segment(image, box, points, [[1, 1]])[0, 25, 25]
+    assert not segmenter.segment(image, box, points, [[1, 0]])[0, 25, 25]
+    ignored = segmenter.segment(image, box, points, [[1, -1]])
+    np.testing.assert_array_equal(ignored, segmenter.segment(image, box, [[[20, 20]]]))
+    with pytest.raises(rr.InputError, match=r"signs: expected shape \(1, 2\), got \(1, 1\)"):
+        segmenter.segment(image, box, points, [[1]])

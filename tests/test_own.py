@@ -650,3 +650,16 @@ def test_where_no_metric_applies_only_a_right_rejection_is_paid() -> None:
     scorer = rr.Scorer(data)
     batch = scorer.score([wrap([]), wrap([]), wrap(G1)], [G1, [], []])
     assert batch.terms["never"].tolist() == [0, 2, 0]
+
+
+def test_a_function_of_nothing_is_refused() -> None:
+    """It would fail at the first completion."""
+    with pytest.raises(rr.ConfigError, match="expected a function of a sample, got one without"):
+        rr.term("mine")(lambda: 1.0)
+
+
+def test_texts_are_no_numbers() -> None:
+    """Not even those that look like one."""
+    register("says", "1")
+    with pytest.raises(rr.InputError, match="mine: expected a number for completion 0, got '1'"):
+        rr.Scorer(as_term("says")).score(["x"], [G1])

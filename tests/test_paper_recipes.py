@@ -368,6 +368,13 @@ def test_a_segmenter_has_one_caller_at_a_time() -> None:
 # -- what a recipe needs --------------------------------------------------------------------------
 
 
+class Three:
+    """A segmenter that knows no signs."""
+
+    def segment(self, image: Any, boxes: Any, points: Any) -> Any:
+        raise NotImplementedError
+
+
 @pytest.mark.parametrize(
     ("recipe", "arguments", "message"),
     [
@@ -377,6 +384,12 @@ def test_a_segmenter_has_one_caller_at_a_time() -> None:
             "recipe 'genseg_r1_g' looks at masks, and needs an object with a method",
         ),
         ("genseg_r1_g", {"segmenter": print}, "expected an object with a method segment"),
+        (
+            "seg_r1",
+            {"segmenter": Three()},
+            r"takes them as a fourth argument, .* got Three\.segment\(",
+        ),
+        ("seg_r1", {}, r"segment\(image, boxes, points, signs\), such as"),
         ("dr_seg", {"segmenter": Boxes()}, "segmenter: recipe 'dr_seg' has no use for it"),
         ("dr_seg", {"similarity": print}, "similarity: recipe 'dr_seg' has no use for it"),
         ("dpad", {"similarity": 3}, "similarity: expected a function of images and texts, got int"),
@@ -449,6 +462,32 @@ def test_a_broken_similarity_raises(answer: Any, message: str) -> None:
     scorer = rr.Scorer("dpad", similarity=lambda images, texts: answer)
     with pytest.raises(rr.InputError, match=message):
         scorer.score([object_text(tail=CAPTION)], [SEG_ZERO], images=[IMAGE])
+
+
+def test_a_caption_copied_from_the_prompt_is_none() -> None:
+    """Its placeholder says nothing of the image."""
+    copied = object_text(tail="<caption>YOUR CAPTION</caption>")
+    assert "YOUR CAPTION" in rr.prompt("dpad", "the cup")
+    scorer = rr.Scorer("dpad", similarity=lambda images, texts: [0.3, 0.2][: len(texts)])
+    batch = scorer.score([copied], [SEG_ZERO], images=[IMAGE])
+    assert batch.terms["caption_format"].tolist() == [0]
+    assert batch.terms["discriminative"].tolist() == [0]
+
+
+def test_what_a_similarity_raises_goes_through_with_a_note() -> None:
+    """And so does an image that is none, with its place."""
+
+    def fails(images: Any, texts: Any) -> Any:
+        raise RuntimeError("no memory")
+
+    text = object_text(tail=CAPTION)
+    with pytest.raises(RuntimeError, match="no memory") as caught:
+        rr.Scorer("dpad", similarity=fails).score([text], [SEG_ZERO], images=[IMAGE])
+    assert "while comparing 2 captions" in caught.value.__notes__[0]
+    scorer = rr.Scorer("dpad", similarity=lambda images, texts: [0.1] * len(texts))
+    with pytest.raises(rr.InputError, match="image: expected") as refused:
+        scorer.score([text] * 2, [SEG_ZERO] * 2, images=[IMAGE, "cup.png"])
+    assert "in the image of completion 1" in refused.value.__notes__
 
 
 # -- Group Revision -------------------------------------------------------------------------------

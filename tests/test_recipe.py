@@ -209,3 +209,57 @@ def test_resized_refuses_other_shapes(size: Any) -> None:
     """A size that is not positive or of another aspect ratio is an error."""
     with pytest.raises(rr.InputError, match="frame: expected"):
         rr.Recipe.load("dr_seg").resized(*size)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"terms.lok.weight": 1}, "no section 'lok' in 'terms.lok.weight': did you mean 'look'?"),
+        ({"accuracy.normalizer.kind": "none"}, "another kind has other keys: expected all of it"),
+        ({"terms.lok": None}, "no 'terms.lok' to take away: did you mean 'look'?"),
+        ({"accuracy.normalizer": "ecdf"}, "accuracy.normalizer: expected a mapping, got 'ecdf'"),
+        ({"accuracy.normalizer": {"kind": "ecfd"}}, "accuracy.normalizer.kind: unknown 'ecfd': did you"),
+        ({"accuracy.normalizer": {"kind": "ecdf", "window": 9}}, "has the keys kind, window, warm_start, t"),
+        ({"response.tolerate": "fence"}, "response.tolerate: expected a list, got 'fence'"),
+        ({"accuracy.matching": "scores"}, "accuracy.matching: expected a mapping, got 'scores'"),
+        ("terms.look", "expected a mapping from paths to values, got 'terms.look'"),
+        ({1: 2}, "expected a mapping from paths to values"),
+    ],
+)  # fmt: skip
+def test_changes_that_cannot_be_made(changes: Any, message: str) -> None:
+    """Are said in one line, with the nearest name."""
+    with pytest.raises(rr.ConfigError) as caught:
+        rr.Recipe.load("dr_seg").override(changes)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_change_leaves_the_recipe_and_what_was_given_alone() -> None:
+    """A term may be taken away, a section replaced; nothing is shared with the caller."""
+    recipe = rr.Recipe.load("dr_seg")
+    normalizer = {"kind": "none"}
+    changed = recipe.override({"terms.look": None, "accuracy.normalizer": normalizer})
+    normalizer["kind"] = "ecdf"
+    assert [*changed.terms] == ["think_format", "answer_format", "non_repeat"]
+    assert changed.accuracy.normalizer.kind == "none"
+    assert "look" in recipe.terms
+    assert recipe.accuracy.normalizer.kind == "ecdf"
+
+
+@pytest.mark.parametrize("name", rr.recipes())
+def test_a_recipe_writes_itself_as_yaml(name: str, tmp_path: Path) -> None:
+    """What `to_dict` gives, YAML writes and reads, and loads to the same recipe."""
+    recipe = rr.Recipe.load(name)
+    if not recipe.released:
+        recipe = recipe.override({"response.tolerate": ["fence", "stray_text"]})
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump(recipe.to_dict()))
+    assert rr.Recipe.load(path) == recipe
+
+
+@pytest.mark.parametrize("kind", ["zscore", "group"])
+def test_a_length_budget_refuses_negative_accuracy(kind: str) -> None:
+    """It would pay bad answers for being long."""
+    normalizer = {"kind": kind} | ({"window": 9} if kind == "zscore" else {"eps": 1e-4})
+    with pytest.raises(rr.ConfigError, match="a scale would reward length"):
+        rr.Recipe.load("pixel_think").override({"accuracy.normalizer": normalizer})

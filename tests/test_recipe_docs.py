@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -17,6 +17,7 @@ from builders import G1, G2, entry, wrap
 
 import rankreward as rr
 from rankreward import own
+from rankreward import recipe as models
 from rankreward.recipe import Consistency, Discriminative
 from rankreward.rewards.references import needs_masks
 
@@ -262,6 +263,7 @@ def test_the_table_of_oddities_has_these_rows() -> None:
     assert [cells[0] for cells in rows] == list(CASES)
 
 
+@pytest.mark.filterwarnings("ignore:references.*the released code of")
 @pytest.mark.parametrize("name", CASES)
 def test_the_figures_are_those_that_are_paid(name: str) -> None:
     """By the released recipe, by the paper form, and by the paper form with a change."""
@@ -270,6 +272,7 @@ def test_the_figures_are_those_that_are_paid(name: str) -> None:
     assert [rows[name][1], *rows[name][-3:]] == [recipe, *figures]
 
 
+@pytest.mark.filterwarnings("ignore:references.*the released code of")
 def test_the_paper_form_keeps_what_the_released_code_breaks() -> None:
     """Row by row, the order of what the two completions are paid is the right one."""
     equal = {"order", "nan-stays", "decimals", "duplicate", "duplicate-ranked", "draft"}
@@ -329,3 +332,41 @@ def test_every_block_runs(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(own, "_OWN", {})
     assert run(DOCS / page, tmp_path) == prints
+
+
+def test_every_kind_is_listed_with_its_options() -> None:
+    """Kind by kind, what the models say of themselves."""
+    sections = {
+        "terms": models.TERMS,
+        "accuracy.metrics": models.METRICS,
+        "accuracy.normalizer": (
+            *(models.Ecdf, models.ReleasedEcdf, models.Raw, models.ZScore, models.Group),
+        ),
+        "scale": (models.LengthBudget,),
+    }
+    expected = [
+        [section, f"`{kind_of(model)}`", options(model), summary(model)]
+        for section, kinds in sections.items()
+        for model in kinds
+    ]
+    assert table("Kinds") == expected
+
+
+def kind_of(model: Any) -> str:
+    kind: str = get_args(model.model_fields["kind"].annotation)[0]
+    return kind
+
+
+def options(model: Any) -> str:
+    shown = []
+    for name, part in model.model_fields.items():
+        if name in {"kind", "weight", "share"}:
+            continue
+        usual = part.default
+        text = f"{usual:g}" if isinstance(usual, float) else str(usual).lower()
+        shown.append(f"`{name}`" if part.is_required() else f"`{name}` ({text})")
+    return ", ".join(shown)
+
+
+def summary(model: Any) -> str:
+    return " ".join(model.__doc__.split("\n\n")[0].split()).rstrip(".")

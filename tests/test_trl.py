@@ -333,3 +333,28 @@ def test_terms_of_a_clipped_recipe_add_up() -> None:
     values = [term(texts, solution=[truth])[0] for term in terms]
     assert [term.__name__ for term in terms][-1] == "clip"
     assert sum(values) == pytest.approx(reward(texts, solution=[truth])[0])
+
+
+def test_groups_are_the_trainers(tmp_path: Path) -> None:
+    """A normalizer that looks at groups is told them: neighbours, as many as the trainer samples."""
+    seen: list[Any] = []
+    reward = RankReward(RECIPE.override({"accuracy.normalizer": {"kind": "group", "eps": 1e-4}}))
+    score = reward.scorer.score
+
+    def spy(*args: Any, **kwargs: Any) -> rr.RewardBatch:
+        seen.append(kwargs["groups"])
+        return score(*args, **kwargs)
+
+    reward.scorer.score = spy  # type: ignore[method-assign]
+    trainer(tmp_path, reward, callbacks=[reward.callback()]).train()
+    assert seen
+    for groups in seen:
+        assert groups == [index // GROUP for index in range(len(groups))]
+
+
+def test_groups_by_hand_are_a_column() -> None:
+    """Where no trainer calls."""
+    reward = RankReward("grpo_care")
+    text = "<think>So.</think><answer>B</answer>"
+    columns = {"solution": ["B"] * 4, "likelihood": [0.9, 0.1, 0.9, 0.1], "groups": [0, 0, 1, 1]}
+    assert reward([text] * 4, **columns) == [2.5, 2, 2.5, 2]

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
         StateError,
         StepOrderError,
     )
-    from rankreward.parsing import Failure, Objects, Response, parse, prompt
+    from rankreward.parsing import Failure, Objects, Response, parse, prompt, revision_prompt
     from rankreward.quantiles import FlushStats, MetricSummary, QuantileService
     from rankreward.recipe import Recipe, recipes, term
     from rankreward.rewards import ClipSimilarity, RewardBatch, Sample, Scorer, Target
@@ -62,6 +62,7 @@ _HOME = {
     "parse": "parsing",
     "prompt": "parsing",
     "recipes": "recipe",
+    "revision_prompt": "parsing",
     "term": "recipe",
     "warmup": "compiled",
 }
@@ -71,6 +72,7 @@ __all__ = [  # noqa: RUF022 - in the order of the way through the house
     "recipes",
     "term",
     "prompt",
+    "revision_prompt",
     "parse",
     "Response",
     "Objects",

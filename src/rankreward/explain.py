@@ -14,6 +14,12 @@ from pydantic import ValidationError
 
 from rankreward.own import own_kinds
 
+_EXPECTED = {
+    "tuple_type": "a list",
+    "dict_type": "a mapping",
+    "model_type": "a mapping",
+    "model_attributes_type": "a mapping",
+}
 OWN_TAGS = ("own term", "own metric")  # the models of a user's own kinds
 
 
@@ -35,7 +41,11 @@ def explain(
     name = ".".join(path) or "the recipe"
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
     if first["type"] == "missing":
-        return f"key {name!r} is missing; the recipe 'dr_seg' shows every key{more}"
+        section = path[-2] if len(path) > 1 else ""
+        kind = parent.get("kind") if section else None
+        keys = known.get(kind if isinstance(kind, str) else section, known[""])
+        where = f"{'.'.join(path[:-1])} has" if section else "a recipe has"
+        return f"key {name!r} is missing; {where} the keys {', '.join(keys)}{more}"
     if first["type"] == "extra_forbidden":
         section = path[-2] if len(path) > 1 else ""
         kind = parent.get("kind") if section else None
@@ -46,7 +56,7 @@ def explain(
         kinds = [name for name in names if name not in OWN_TAGS]
         got = first["input"].get("kind") if isinstance(first["input"], Mapping) else first["input"]
         place = f"{name}.kind" if first["type"] == "union_tag_invalid" else name
-        own = own_kinds() if place.endswith(".kind") else ()
+        own = own_kinds() if {"terms", "metrics"} & set(path) else ()
         kinds += [name for name in own if name not in kinds]
         near = difflib.get_close_matches(str(got), kinds, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
@@ -54,6 +64,8 @@ def explain(
     if first["type"] == "union_tag_not_found":
         got = first["input"]
         return f"{name}: expected a mapping with the key 'kind', got {got!r:.60}{more}"
+    if first["type"] in _EXPECTED:
+        return f"{name}: expected {_EXPECTED[first['type']]}, got {first['input']!r:.60}{more}"
     message = " ".join(first["msg"].removeprefix("Value error, ").split())
     got = "" if first["type"] == "value_error" else f", got {first['input']!r}"
     return f"{name}: {message[0].lower()}{message[1:]}{got}{more}"

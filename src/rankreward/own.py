@@ -66,11 +66,16 @@ def term(name: str) -> Callable[[_T], _T]:
         if taken is not None and _place(taken) != _place(function):
             raise ConfigError(f"term {name!r}: the name is taken by {_place(taken)}")
         try:
-            clash = _RESERVED & _options(function).keys()
+            parameters = inspect.signature(function).parameters
         except (TypeError, ValueError):
             raise ConfigError(
                 f"term {name!r}: expected something whose arguments can be seen, got {function!r}"
             ) from None
+        if not inspect.isclass(function) and not parameters:
+            raise ConfigError(
+                f"term {name!r}: expected a function of a sample, got one without arguments"
+            )
+        clash = _RESERVED & _options(function).keys()
         if clash:
             raise ConfigError(f"term {name!r}: no option can have the name {min(clash)!r}")
         _OWN[name] = function

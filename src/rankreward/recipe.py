@@ -27,7 +27,7 @@ from pydantic import (
 )
 
 from rankreward.errors import ConfigError, InputError
-from rankreward.explain import OWN_TAGS, explain
+from rankreward.explain import OWN_TAGS, explain, nearest
 from rankreward.own import check_options, is_own, reserve, term
 
 __all__ = ["Recipe", "recipes", "term"]  # the public part; stages import the models by name
@@ -368,8 +368,8 @@ class Ecdf(_Part):
     kind: Literal["ecdf"]
     window: int = Field(gt=0)
     warm_start: int = Field(ge=0)
-    ties: Literal["weak", "strict", "mid"]
-    order: Literal["canonical", "arrival"]
+    ties: Literal["weak", "strict", "mid"] = "weak"
+    order: Literal["canonical", "arrival"] = "canonical"
 
     @model_validator(mode="after")
     def _fits(self) -> Ecdf:
@@ -451,15 +451,15 @@ class Clip(_Part):
         return self
 
 
-_TERMS = (
+TERMS = (
     *(Blocks, Answer, Caption, Keyword, NonRepeat),
     *(Discriminative, RevisionGain, Consistency, Released),
 )
-_METRICS = (
+METRICS = (
     *(BoxIoU, BoxL1, PointRamp, PointNear, CountRatio, Detection, Counting),
     *(MaskIoU, BoundaryIoU, SMeasure, TextMatch, ReleasedMetric),
 )
-reserve(get_args(model.model_fields["kind"].annotation)[0] for model in (*_TERMS, *_METRICS))
+reserve(get_args(model.model_fields["kind"].annotation)[0] for model in (*TERMS, *METRICS))
 
 
 def _kind(own: str) -> Discriminator:
@@ -551,6 +551,17 @@ class Recipe(_Part):
             raise ValueError(f"a term and a metric share the name {min(shared)!r}")
         if self.clip is not None and "clip" in {*self.terms, *self.accuracy.metrics}:
             raise ValueError("no term or metric can have the name 'clip', which the clip needs")
+        other = self.response.keyword not in {None, "look"}
+        if self.released and (self.response.tolerate or other):
+            raise ValueError(
+                "released code reads completions its own way: a recipe with released parts has "
+                "no response.tolerate, and no response.keyword but look"
+            )
+        if self.scale is not None and isinstance(self.accuracy.normalizer, ZScore | Group):
+            raise ValueError(
+                f"a scale would reward length where the normalizer {self.accuracy.normalizer.kind} "
+                "makes accuracy negative: expected the normalizer none or ecdf"
+            )
         for name, part in (*self.terms.items(), *self.accuracy.metrics.items()):
             if part.kind in _SCHEMAS and self.response.schema_ not in _SCHEMAS[part.kind]:
                 fitting = ", ".join(_SCHEMAS[part.kind])
@@ -626,7 +637,8 @@ class Recipe(_Part):
         """The same recipe with some values changed.
 
         Args:
-            changes: from the path of a key, its parts joined by dots, to the new value.
+            changes: from the path of a key, its parts joined by dots, to the new value, which
+                may be a whole section. None takes a term or a metric away.
 
         Returns:
             A new recipe, validated as a whole.
@@ -640,16 +652,48 @@ class Recipe(_Part):
             >>> changed.response.keyword, changed.terms["look"].weight
             ('wait', 0.5)
         """
-        data: dict[str, Any] = self.model_dump(by_alias=True)
+        where = f"recipe {self.name!r} with changes"
+        if not isinstance(changes, Mapping) or not all(isinstance(path, str) for path in changes):
+            raise ConfigError(f"{where}: expected a mapping from paths to values, got {changes!r}")
+        data = self.to_dict()
         for path, value in changes.items():
             section: Any = data
             *parents, key = path.split(".")
             for parent in parents:
                 if not isinstance(section.get(parent), dict):
-                    raise ConfigError(f"recipe {self.name!r}: no section {parent!r} in {path!r}")
+                    known = [name for name, value in section.items() if isinstance(value, dict)]
+                    raise ConfigError(
+                        f"{where}: no section {parent!r} in {path!r}: {nearest(parent, known)}"
+                    )
                 section = section[parent]
-            section[key] = value
-        return _validate(data, where=f"recipe {self.name!r} with changes")
+            if key == "kind" and len(section) > 1 and section.get("kind") != value:
+                raise ConfigError(
+                    f"{where}: another kind has other keys: expected all of it, "
+                    f"{{{'.'.join(parents)!r}: {{'kind': {value!r}, ...}}}}, got {path!r} alone"
+                )
+            if value is None and parents and parents[-1] in {"terms", "metrics"}:
+                if key not in section:
+                    hint = nearest(key, [*section])
+                    raise ConfigError(f"{where}: no {path!r} to take away: {hint}")
+                del section[key]
+            else:
+                section[key] = value
+        return _validate(data, where=where)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The recipe as plain values, for `Recipe.load` or a YAML file; what is usual is left out.
+
+        Example:
+            >>> recipe = Recipe.load("dr_seg").override({"name": "mine", "terms.look": None})
+            >>> recipe.to_dict()["terms"]["think_format"]
+            {'weight': 1.0, 'kind': 'blocks'}
+            >>> Recipe.load(recipe.to_dict()) == recipe
+            True
+        """
+        data: dict[str, Any] = self.model_dump(by_alias=True, exclude_defaults=True)
+        if "tolerate" in data["response"]:
+            data["response"]["tolerate"] = list(data["response"]["tolerate"])
+        return data
 
     def resized(self, width: int, height: int | None = None) -> Recipe:
         """The same recipe for images of another size: distances keep their share of the frame.
@@ -747,7 +791,7 @@ def _builtin_folder() -> Traversable:
 
 
 def _unknown_recipe(name: str) -> str:
-    near = difflib.get_close_matches(name, recipes(), n=1)
+    near = difflib.get_close_matches(name.lower(), recipes(), n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
     return (
         f"unknown recipe {name!r}: {hint}expected one of {', '.join(recipes())}, "
@@ -794,7 +838,7 @@ def _validate(data: Any, *, where: str) -> Recipe:
 
 def _known_keys() -> dict[str, list[str]]:
     """The keys of each section of a recipe, and of each kind of part."""
-    kinds = (*_TERMS, *_METRICS, Ecdf, ReleasedEcdf, Raw, ZScore, Group, LengthBudget)
+    kinds = (*TERMS, *METRICS, Ecdf, ReleasedEcdf, Raw, ZScore, Group, LengthBudget)
     models: dict[str, type[BaseModel]] = {
         get_args(model.model_fields["kind"].annotation)[0]: model for model in kinds
     }

@@ -49,7 +49,7 @@ class RankReward:
         recipe: whatever `rankreward.Scorer` takes.
         reference: the dataset's column that holds the reference. What else the recipe needs comes
             from the columns of that name (`Recipe.columns`) and from ``image`` or ``images``;
-            ``tokens`` is counted.
+            ``tokens`` is counted; groups are the trainer's, and by hand the column ``groups``.
         similarity: as for `rankreward.Scorer`.
         segmenter: as for `rankreward.Scorer`.
 
@@ -71,6 +71,7 @@ class RankReward:
         self.scorer = Scorer(recipe, similarity=similarity, segmenter=segmenter)
         self.reference = reference
         self.__name__ = self.scorer.recipe.name.replace("-", "_")
+        self._group: dict[str, int] = {}  # the trainer's completions a prompt, by mode
         self._attached = False  # whether a trainer has this object's callback
         self._in_step = False  # whether that trainer is inside a training step
         self._last: _Scored | None = None
@@ -130,6 +131,7 @@ class RankReward:
             [_text(completion, index) for index, completion in enumerate(completions)],
             references,
             images=_images(columns),
+            groups=self._groups(completions, columns),
             columns=_columns(columns),
             record=self._training(columns),
         )
@@ -147,6 +149,17 @@ class RankReward:
             )
         references: Sequence[Any] = columns[self.reference]
         return references
+
+    def _groups(self, completions: Sequence[Any], columns: Mapping[str, Any]) -> list[Any] | None:
+        """Which completions answer the same question: TRL hands a group over as neighbours.
+
+        By hand it is the column ``groups`` that says so.
+        """
+        if columns.get("trainer_state") is None or not self._group:
+            groups: list[Any] | None = columns.get("groups")
+            return groups
+        size = self._group["train" if self._in_step else "eval"]
+        return [index // size for index in range(len(completions))]
 
     def _training(self, columns: Mapping[str, Any]) -> bool:
         """Whether this batch is one of training; TRL evaluates through the same function."""
@@ -208,6 +221,11 @@ class _Callback(TrainerCallback):  # type: ignore[misc]
                 "own, and their rewards would not be comparable"
             )
         self._reward._attached = True
+        train = getattr(args, "num_generations", None) or 1
+        self._reward._group = {
+            "train": train,
+            "eval": getattr(args, "num_generations_eval", None) or train,
+        }
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

@@ -20,13 +20,22 @@ Mask = NDArray[np.bool_]
 class Segmenter(Protocol):
     """Whatever turns prompts into masks."""
 
-    def segment(self, image: NDArray[np.uint8], boxes: ArrayLike, points: ArrayLike) -> Mask:
+    def segment(
+        self,
+        image: NDArray[np.uint8],
+        boxes: ArrayLike,
+        points: ArrayLike,
+        signs: ArrayLike | None = None,
+    ) -> Mask:
         """Segment K objects of one image.
 
         Args:
             image: (H, W, 3) uint8, RGB.
             boxes: (K, 4), xyxy, in pixels of `image`.
             points: (K, P, 2), xy, P points inside each object.
+            signs: (K, P), as SAM has them: 1 for a point on the object, 0 for one off it, -1 for
+                none. Given where answers say so (the recipe `seg_r1`), and then as the fourth
+                argument; all points are on their objects otherwise.
 
         Returns:
             (K, H, W) bool; K may be 0.
@@ -54,13 +63,20 @@ class GrabCut:
         self.iterations, self.slack = iterations, slack
         self._cv2: Any = require("cv2", extra="eval")
 
-    def segment(self, image: NDArray[np.uint8], boxes: ArrayLike, points: ArrayLike) -> Mask:
+    def segment(
+        self,
+        image: NDArray[np.uint8],
+        boxes: ArrayLike,
+        points: ArrayLike,
+        signs: ArrayLike | None = None,
+    ) -> Mask:
         """Segment K objects of one image.
 
         Args:
             image: (H, W, 3) uint8, RGB.
             boxes: (K, 4), xyxy, in pixels; parts outside the image are cut off.
             points: (K, P, 2), xy, in pixels; points outside the image or the box are ignored.
+            signs: (K, P): 1 on the object, 0 off it, -1 for no point; all 1 unless given.
 
         Returns:
             (K, H, W) bool; empty for a box without a pixel of the image.
@@ -78,16 +94,20 @@ class GrabCut:
             raise InputError(
                 f"points: expected shape ({len(corners)}, P, 2), one row a box, got {hints.shape}"
             )
+        marks = np.ones(hints.shape[:2]) if signs is None else as_floats("signs", signs)
+        if marks.shape != hints.shape[:2]:
+            raise InputError(f"signs: expected shape {hints.shape[:2]}, got {marks.shape}")
         masks = np.zeros((len(corners), *image.shape[:2]), dtype=bool)
-        for mask, box, inside in zip(masks, corners, hints, strict=True):
-            self._cut(image, box, inside, mask)
+        for mask, box, places, sign in zip(masks, corners, hints, marks, strict=True):
+            self._cut(image, box, places[sign == 1], places[sign == 0], mask)
         return masks
 
     def _cut(
         self,
         image: NDArray[np.uint8],
         box: NDArray[np.float64],
-        points: NDArray[np.float64],
+        inside: NDArray[np.float64],
+        outside: NDArray[np.float64],
         mask: Mask,
     ) -> None:
         """Fill `mask` with the object in `box`."""
@@ -109,9 +129,10 @@ class GrabCut:
         over_x, over_y = round(self.slack * (x2 - x1)), round(self.slack * (y2 - y1))
         view[max(y1 - over_y, 0) : y2 + over_y, max(x1 - over_x, 0) : x2 + over_x] = cv2.GC_PR_BGD
         view[y1:y2, x1:x2] = cv2.GC_PR_FGD
-        for x, y in np.floor(points) - (left, top):
-            if x1 <= x < x2 and y1 <= y < y2:
-                view[int(y), int(x)] = cv2.GC_FGD
+        for points, label in ((outside, cv2.GC_BGD), (inside, cv2.GC_FGD)):
+            for x, y in np.floor(points) - (left, top):
+                if x1 <= x < x2 and y1 <= y < y2:
+                    view[int(y), int(x)] = label
         models = np.zeros((1, 65)), np.zeros((1, 65))
         cv2.setRNGSeed(0)  # OpenCV keeps one generator a thread; the cut begins with random means
         cv2.grabCut(padded, labels, None, *models, self.iterations, cv2.GC_INIT_WITH_MASK)

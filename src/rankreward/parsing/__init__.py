@@ -7,7 +7,7 @@ time linear in its length.
 
 from rankreward.parsing.answers import Objects, parse_objects
 from rankreward.parsing.failure import Failure
-from rankreward.parsing.prompts import prompt
+from rankreward.parsing.prompts import prompt, revision_prompt
 from rankreward.parsing.response import Response, parse, parse_for
 from rankreward.parsing.schemas import SCHEMAS, Schema
 
@@ -21,4 +21,5 @@ __all__ = [
     "parse_for",
     "parse_objects",
     "prompt",
+    "revision_prompt",
 ]

@@ -63,6 +63,38 @@ def prompt(recipe: str | Recipe, query: str) -> str:
     return "\n".join(lines)
 
 
+def revision_prompt(recipe: str | Recipe, query: str, initial: str) -> str:
+    """Ask to revise an earlier answer: to keep it if it is right, and else to give a better one.
+
+    Args:
+        recipe: as for `prompt`.
+        query: as for `prompt`.
+        initial: the earlier completion, its reasoning, boxes and points as they stand.
+
+    Returns:
+        The text of the user's turn; the image goes before it. The answer has the same format as
+        to `prompt`.
+
+    Raises:
+        InputError: the query or the earlier completion is empty.
+
+    Example:
+        >>> text = revision_prompt("group_revision", "all red cups", "<answer>[]</answer>")
+        >>> text.splitlines()[0]
+        'An earlier answer to the task below was:'
+
+    Source:
+        Group Revision, arXiv 2605.15951; the words are ours.
+    """
+    if not isinstance(initial, str) or not initial.strip():
+        raise InputError("initial: expected the completion to revise, got none")
+    return (
+        f"An earlier answer to the task below was:\n{initial.strip()}\n"
+        "Check it against the image. If it is right, give it again; if it is not, put it aside and "
+        f"give a better one.\n{prompt(recipe, query)}"
+    )
+
+
 def _task(query: str, frame: Frame | None) -> str:
     if frame is None:
         return query
@@ -96,7 +128,8 @@ def _answer(response: Response, schema: Schema) -> list[str]:
     pixels = response.frame is not None and response.frame.unit == "pixels"
     unit = "in pixels" if pixels else "in these coordinates"
     if schema.form == "tags":
-        return [f"{give} the box of every match between <bbox> and </bbox>, {unit}.", *_AFTER_BOXES]
+        boxes = f"{give} the box of every match, each between its own <bbox> and </bbox>, {unit}."
+        return [boxes, *_AFTER_BOXES]
     entry = _parts(schema, unit)
     if schema.form == "list":
         line = f"{give} a JSON list between <answer> and </answer>: for every match {entry}."
@@ -127,7 +160,7 @@ def _example(response: Response, schema: Schema) -> list[str]:
     if schema.form == "tags":
         return [
             *lines,
-            "<bbox>[x1, y1, x2, y2]</bbox>",
+            "<bbox>[x1, y1, x2, y2]</bbox><bbox>[x3, y3, x4, y4]</bbox>",
             "<points>[[x, y], [x, y]]</points>",
             "<labels>[1, 0]</labels>",
         ]

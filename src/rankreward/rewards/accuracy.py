@@ -90,7 +90,8 @@ def own_value(own: Own, name: str, rollouts: Rollouts, index: int, *, term: bool
         error.add_note(f"while the term or metric {name!r} looked at completion {index}")
         raise
     try:
-        number = math.nan if value is None and not term else float(value)
+        # float alone would take a text that looks like a number
+        number = math.nan if value is None and not term else float(value + 0)
     except OverflowError:
         number = math.inf
     except (TypeError, ValueError):

@@ -26,9 +26,9 @@ _PAD = -1  # a point's sign where there is no point
 
 
 class Segmenter(Protocol):
-    """Whatever has ``segment(image, boxes, points)``, with ``signs`` as a fourth if it takes them.
+    """Whatever has ``segment(image, boxes, points)``, called as `predict_mask` says.
 
-    Both to be called as `predict_mask` says.
+    For the schema ``prompt_tags`` it has to take ``signs`` as a fourth argument.
     """
 
     @property

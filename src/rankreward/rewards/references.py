@@ -33,8 +33,8 @@ from rankreward.rewards.rollouts import Target
 MARGIN = 2.0  # pixels; rounding may put an edge a little outside
 # The form of the datasets of the Seg-Zero family.
 _TAGGED = re.compile(
-    r"\s*<box>\((\d+),(\d+)\),\((\d+),(\d+)\)</box>\s*"
-    r"<points>\((\d+),(\d+)\),\((\d+),(\d+)\)</points>\s*"
+    r"\s*<box>\((\d+), ?(\d+)\), ?\((\d+), ?(\d+)\)</box>\s*"
+    r"<points>\((\d+), ?(\d+)\), ?\((\d+), ?(\d+)\)</points>\s*"
 )
 
 
@@ -170,7 +170,9 @@ def _shape(schema: Schema) -> str:
     parts += [f'"{key}": [x, y]' for key in schema.points]
     parts += [f'"{schema.label}": a text'] if schema.label else []
     inside = "{" + ", ".join(parts) + "}"
-    return f"JSON {inside}" if schema.form == "object" else f"a JSON list of {inside}"
+    if schema.form == "object":
+        return f"JSON {inside} or <box>(x1,y1),(x2,y2)</box><points>(x,y),(x,y)</points>"
+    return f"a JSON list of {inside}"
 
 
 def _load(reference: str, index: int) -> Any:

@@ -6,6 +6,7 @@ and loaded when first used.
 
 from __future__ import annotations
 
+import inspect
 import threading
 from collections.abc import Sequence
 
@@ -53,10 +54,18 @@ class Resources:
                 "segmenter: expected an object with a method segment(image, boxes, points), "
                 f"got {type(segmenter).__name__}"
             )
+        signs = ", signs" if recipe.response.schema_ == "prompt_tags" else ""
         if segments and segmenter is None:
             raise ConfigError(
                 f"segmenter: recipe {recipe.name!r} looks at masks, and needs an object with a "
-                "method segment(image, boxes, points); rankreward.evaluation has some"
+                f"method segment(image, boxes, points{signs}), such as "
+                "rankreward.evaluation.segmenters.GrabCut()"
+            )
+        if segmenter is not None and segments and signs and not _takes(segmenter, 4):
+            raise ConfigError(
+                f"segmenter: the points of recipe {recipe.name!r} have signs, and its segmenter "
+                "takes them as a fourth argument, segment(image, boxes, points, signs), got "
+                f"{type(segmenter).__name__}.segment{inspect.signature(segmenter.segment)}"
             )
         for name, given, used in (
             ("similarity", similarity, compares),
@@ -125,6 +134,17 @@ class Resources:
                 frame.height,
                 index,
             )
+
+
+def _takes(segmenter: Segmenter, count: int) -> bool:
+    """Whether a segmenter can be called with so many arguments; True where nobody can tell."""
+    try:
+        inspect.signature(segmenter.segment).bind(*range(count))
+    except TypeError:
+        return False
+    except ValueError:
+        return True
+    return True
 
 
 def _no_target(metric: object, *, rejected: bool) -> float:

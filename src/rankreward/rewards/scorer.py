@@ -77,8 +77,9 @@ class Scorer:
             and as many texts that returns their cosines, NaN for a text it cannot take. CLIP
             ViT-B/32 through transformers unless given, loaded when first used.
         segmenter: for recipes that look at masks (`genseg_r1_g`, `sam_r1`, `seg_r1`, `lens`): an
-            object with a method ``segment(image, boxes, points)``, see
-            `rankreward.evaluation.Segmenter`. Called by one thread at a time.
+            object with a method ``segment(image, boxes, points)``, for `seg_r1` with ``signs``
+            as well, see `rankreward.evaluation.segmenters.Segmenter`. Called by one thread at a
+            time.
 
     Raises:
         ConfigError: the recipe cannot be found or understood, needs a segmenter and has none, or
@@ -203,9 +204,8 @@ class Scorer:
             raise CheckpointError(f"state: expected a mapping, got {type(state).__name__}")
         for key, mine in self._identity().items():
             if state.get(key) != mine:
-                raise CheckpointError(
-                    f"state: expected one of {key} {mine!r}, got {state.get(key)!r}"
-                )
+                place, expected, got = _difference(key, mine, state.get(key))
+                raise CheckpointError(f"state: expected one of {place} {expected!r}, got {got!r}")
         self.quantiles.load_state_dict(state)
 
     def save(self, path: str | Path) -> None:
@@ -303,6 +303,14 @@ class Scorer:
             part = accuracy.weight * shares[column] * np.nan_to_num(ranks[:, column], nan=0.0)
             terms[name] = np.divide(part, defined, out=np.zeros(len(part)), where=defined > 0)
         return terms
+
+
+def _difference(place: str, mine: Any, other: Any) -> tuple[str, Any, Any]:
+    """Where two settings differ first, and in what."""
+    if isinstance(mine, dict) and isinstance(other, Mapping) and mine.keys() == other.keys():
+        key = next(key for key in mine if mine[key] != other[key])
+        return _difference(f"{place}.{key}", mine[key], other[key])
+    return place, mine, other
 
 
 def _exact_sum(terms: Mapping[str, Floats], count: int) -> Floats:

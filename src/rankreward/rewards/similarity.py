@@ -123,7 +123,8 @@ class ClipSimilarity:
             raise ConfigError(
                 "model: expected the name of a CLIP model on the Hugging Face hub (this needs the "
                 "network, or an earlier download) or a folder with its config, weights, tokenizer "
-                f"and preprocessor_config.json, got {self.model!r}: {error}"
+                f"and preprocessor_config.json, got {self.model!r}: {error}. A Scorer takes any "
+                "other function as similarity="
             ) from error
         # What a checkpoint lacks transformers makes up: random weights, a tokenizer of two tokens.
         if report["missing_keys"]:

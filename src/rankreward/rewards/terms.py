@@ -72,7 +72,7 @@ def term_values(  # noqa: C901 - one case a kind
         case Answer():
             values = [response.answered for response in responses]
         case Caption():
-            values = [bool(response.caption) for response in responses]
+            values = [_captions(response.caption) for response in responses]
         case Keyword():
             values = [bool(response.looks) for response in responses]
         case NonRepeat():
@@ -116,6 +116,11 @@ def length_factor(scale: LengthBudget, rollouts: Rollouts) -> Floats:
     return length_score(length, budget, scale.slope)
 
 
+def _captions(caption: str | None) -> bool:
+    """Whether a caption says something, and not what the prompt has in its place."""
+    return bool(caption) and caption not in PLACEHOLDERS
+
+
 def _is_fresh(response: Response, max_repeats: int) -> bool:
     """The reasoning is judged where there is any; coordinates of the answer are no sentences."""
     text = response.text if response.think is None else response.think
@@ -129,12 +134,12 @@ def _revision_gain(term: RevisionGain, rollouts: Rollouts, recipe: Recipe) -> Fl
     initials = rollouts.columns["initial"]
     first: dict[str, Objects | None] = {}  # revisions of one answer are read once
     for index, text in enumerate(initials):
-        if text is None or text in first:
-            continue
-        if not isinstance(text, str):
+        if text is not None and not isinstance(text, str):
             raise InputError(
                 f"initial[{index}]: expected a completion or None, got {type(text).__name__}"
             )
+        if text is None or text in first:
+            continue
         first[text] = parse_for(text, recipe.response).answer
     gains = np.zeros(len(rollouts))
     rows, before, after = [], [], []
@@ -184,9 +189,13 @@ def _discriminative(
             caption, box = dpad.caption(response.text), dpad.target(rollouts.references[index])
         else:
             caption, box = response.caption, rollouts.objects(index).boxes[0]
-        if caption and box is not None:
+        if caption and box is not None and (recipe.released or _captions(caption)):
             rows.append(index)
-            crops.append(crop(rollouts.images[index], box, frame.width, frame.height))
+            try:
+                crops.append(crop(rollouts.images[index], box, frame.width, frame.height))
+            except InputError as error:
+                error.add_note(f"in the image of completion {index}")
+                raise
             captions.append(caption)
     values = np.zeros(len(rollouts))
     if not rows:
@@ -198,7 +207,7 @@ def _discriminative(
     for index in np.array(rows)[~comparable]:
         if rollouts.failures[index] is None:
             place = max(rollouts.responses[index].text.find("<caption>"), 0)
-            message = "the caption is too long to compare it with the image"
+            message = "the caption cannot be compared with the image: it may be too long"
             rollouts.failures[index] = Failure("long_caption", message, place)
     values[np.array(rows)[comparable]] = discriminative(
         target[comparable], whole[comparable], term.form, term.temperature
@@ -207,7 +216,11 @@ def _discriminative(
 
 
 def _similarities(similarity: Similarity, images: Sequence[Any], texts: Sequence[str]) -> Floats:
-    found = np.asarray(similarity(images, texts), dtype=np.float64)
+    try:
+        found = np.asarray(similarity(images, texts), dtype=np.float64)
+    except Exception as error:
+        error.add_note(f"while comparing {len(texts)} captions with crops and images")
+        raise
     if found.shape != (len(texts),):
         raise InputError(
             f"similarity: expected one number a text, shape ({len(texts)},), got {found.shape}"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -41,7 +42,23 @@ def components(system: System, rollouts: Rollouts) -> list[dict[str, float]]:
                 raise InputError(
                     f"references[{index}]: expected a text, as the released code reads, got {kind}"
                 )
+        _warn_of_unreadable(system, rollouts.references)
         pairs = zip(rollouts.responses, rollouts.references, strict=True)
         score = _SCORES[system]
         rollouts.released[system] = [score(each.text, reference) for each, reference in pairs]
     return rollouts.released[system]
+
+
+def _warn_of_unreadable(system: System, references: Sequence[str]) -> None:
+    """Say of the first such reference what the released code keeps to itself."""
+    lists = system in {"vision_reasoner", "dr_seg"}
+    reads = vision_reasoner.reads if lists else seg_zero.reads
+    for reference, index in {each: index for index, each in enumerate(references)}.items():
+        if not reads(reference):
+            form = "a JSON list of bbox_2d and point_2d" if lists else "<box>..</box><points>.."
+            warnings.warn(
+                f"references[{index}]: the released code of {system} reads "
+                f"{form} and scores against nothing otherwise, got {reference!r:.60}",
+                stacklevel=2,
+            )
+            return

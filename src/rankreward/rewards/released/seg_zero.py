@@ -108,6 +108,11 @@ def read_object(text: str) -> dict[str, Any]:
         return {}
 
 
+def reads(reference: str) -> bool:
+    """Whether the released code can read a reference."""
+    return bool(_BOX.search(reference) and _POINTS.search(reference))
+
+
 def target_box(reference: str) -> tuple[int, ...] | None:
     """The box of a tagged reference, xyxy; None where there is none."""
     return _attempt(lambda: _integers(_BOX, reference))

@@ -104,6 +104,15 @@ def columns(data: Any) -> tuple[list[Any], list[Any]]:
     return boxes[:MAX_OBJECTS], points[:MAX_OBJECTS]
 
 
+def reads(reference: str) -> bool:
+    """Whether the released code can read a reference, empty ones included."""
+    try:
+        columns(json.loads(reference))
+    except CAUGHT:
+        return False
+    return True
+
+
 def pair(
     boxes: NDArray[Any], points: NDArray[Any], true_boxes: NDArray[Any], true_points: NDArray[Any]
 ) -> Pairs:
