@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 import rankreward as rr
 from rankreward.errors import InputError
+from rankreward.kinds import SchemaName
 from rankreward.parsing import SCHEMAS, answers, decode, tags
 from rankreward.parsing.response import parse, parse_for
-from rankreward.recipe import Frame, SchemaName
+from rankreward.recipe import Frame
 from rankreward.recipe import Response as Settings
 
 GOOD = json.dumps(G1)

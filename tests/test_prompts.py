@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 import rankreward as rr
+from rankreward.kinds import SchemaName
 from rankreward.parsing import SCHEMAS, parse_for
 from rankreward.parsing.prompts import PLACEHOLDERS, prompt
-from rankreward.recipe import Frame, Recipe, Response, SchemaName
+from rankreward.recipe import Frame, Recipe, Response
 
 # A policy of the demo was trained on these very words.
 DR_SEG = """\

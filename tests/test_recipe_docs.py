@@ -16,9 +16,9 @@ import pytest
 from builders import G1, G2, entry, wrap
 
 import rankreward as rr
+from rankreward import kinds as models
 from rankreward import own
-from rankreward import recipe as models
-from rankreward.recipe import Consistency, Discriminative
+from rankreward.kinds import Consistency, Discriminative
 from rankreward.rewards.references import needs_masks
 
 DOCS = Path(__file__).parent.parent / "docs"

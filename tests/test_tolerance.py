@@ -11,12 +11,12 @@ from builders import G1, G2, wrap
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from rankreward.kinds import SchemaName, Tolerance
 from rankreward.parsing import SCHEMAS, Objects, Response, parse
 from rankreward.parsing.decode import decode_entry
 from rankreward.parsing.quotes import inside_fence, with_double_quotes
 from rankreward.parsing.response import TOLERANCES
 from rankreward.parsing.tags import lower_tags
-from rankreward.recipe import SchemaName, Tolerance
 
 GOOD = json.dumps(G1)
 ENTRY = GOOD[1:-1]

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rankreward.kinds import Tolerance
 from rankreward.parsing.decode import (
     DISTINCT,
     LAST,
@@ -29,7 +30,6 @@ from rankreward.parsing.decode import (
 from rankreward.parsing.failure import Failure
 from rankreward.parsing.numbers import LIMIT, read_numbers
 from rankreward.parsing.schemas import Schema
-from rankreward.recipe import Tolerance
 
 _NUMBERS = {int, float}  # of JSON; a bool is an int to Python, but has a type of its own
 

@@ -13,9 +13,9 @@ from collections.abc import Collection
 from json import JSONDecodeError
 from typing import Any, NamedTuple, NoReturn
 
+from rankreward.kinds import Tolerance
 from rankreward.parsing.failure import Failure, FailureCode
 from rankreward.parsing.quotes import inside_fence, with_double_quotes
-from rankreward.recipe import Tolerance
 
 _SIGNS = 100  # closing brackets, colons and commas that an object may have on average
 _MOST_SIGNS = 50_000  # and that any block may have, where more objects are tolerated

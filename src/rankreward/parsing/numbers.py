@@ -9,8 +9,8 @@ import re
 from collections.abc import Collection
 from typing import Any
 
+from rankreward.kinds import Tolerance
 from rankreward.parsing.decode import RefusedError, kind
-from rankreward.recipe import Tolerance
 
 LIMIT = 1e6  # a coordinate beyond this, in pixels, is no place in an image and may overflow
 _NUMERIC = re.compile(r"[0-9.eE+-]{1,32}+")

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from rankreward.kinds import Tolerance
 from rankreward.parsing.answers import Objects
 from rankreward.parsing.decode import (
     LENIENT,
@@ -26,7 +27,6 @@ from rankreward.parsing.decode import (
 from rankreward.parsing.failure import Failure
 from rankreward.parsing.numbers import read_numbers
 from rankreward.parsing.tags import Span
-from rankreward.recipe import Tolerance
 
 _T = TypeVar("_T")
 _POINTS = 10  # points that an object may have on average

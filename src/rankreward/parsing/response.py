@@ -12,13 +12,13 @@ from typing import NamedTuple, get_args
 
 from rankreward.errors import InputError
 from rankreward.explain import nearest
+from rankreward.kinds import SchemaName, Tolerance
 from rankreward.parsing.answers import Objects, parse_objects
 from rankreward.parsing.failure import Failure
 from rankreward.parsing.prompt_tags import parse_prompt_tags
 from rankreward.parsing.schemas import SCHEMAS, Schema
 from rankreward.parsing.tags import Blocks, find_any_bodies, find_blocks, find_bodies, lower_tags
 from rankreward.recipe import Response as Settings
-from rankreward.recipe import SchemaName, Tolerance
 
 TOLERANCES: tuple[Tolerance, ...] = get_args(Tolerance)
 _USUAL_KEYWORDS = frozenset({None, "look", "any"})

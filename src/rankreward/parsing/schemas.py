@@ -12,7 +12,7 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import Literal
 
-from rankreward.recipe import SchemaName
+from rankreward.kinds import SchemaName
 
 
 @dataclass(frozen=True)

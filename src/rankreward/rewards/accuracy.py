@@ -16,11 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankreward.errors import InputError
-from rankreward.metrics import box_giou, count_ratio, point_ramp
-from rankreward.metrics.pairs import box_differences, pair_distances, pair_errors, potentials
-from rankreward.metrics.ragged import match_ragged, matched_sums, pair_places, sort_objects
-from rankreward.parsing import Objects
-from rankreward.recipe import (
+from rankreward.kinds import (
     MASKED,
     PAIRWISE,
     BoxIoU,
@@ -28,16 +24,19 @@ from rankreward.recipe import (
     Counting,
     CountRatio,
     Detection,
-    Frame,
     Matching,
     Metric,
     OwnMetric,
     PointNear,
     PointRamp,
-    Recipe,
     ReleasedMetric,
     TextMatch,
 )
+from rankreward.metrics import box_giou, count_ratio, point_ramp
+from rankreward.metrics.pairs import box_differences, pair_distances, pair_errors, potentials
+from rankreward.metrics.ragged import match_ragged, matched_sums, pair_places, sort_objects
+from rankreward.parsing import Objects
+from rankreward.recipe import Frame, Recipe
 from rankreward.rewards.released import components
 from rankreward.rewards.rollouts import Rollouts
 

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankreward.errors import InputError
+from rankreward.kinds import Ecdf, Group, Normalizer, Raw, ReleasedEcdf, ZScore
 from rankreward.quantiles import QuantileService
-from rankreward.recipe import Ecdf, Group, Normalizer, Raw, ReleasedEcdf, ZScore
 from rankreward.shaping import gdpo
 
 Floats = NDArray[np.float64]

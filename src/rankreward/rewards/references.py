@@ -15,18 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankreward.errors import BadReferenceError
+from rankreward.kinds import MASKED, PAIRWISE, CountRatio, Discriminative, RevisionGain
 from rankreward.parsing import SCHEMAS, Objects, Schema
 from rankreward.parsing.answers import parse_objects
 from rankreward.parsing.failure import Failure
-from rankreward.recipe import (
-    MASKED,
-    PAIRWISE,
-    CountRatio,
-    Discriminative,
-    Frame,
-    Recipe,
-    RevisionGain,
-)
+from rankreward.recipe import Frame, Recipe
 from rankreward.rewards.masks import read_mask
 from rankreward.rewards.rollouts import Target
 

@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankreward.errors import ConfigError, InputError
+from rankreward.kinds import BoundaryIoU, Discriminative, MaskIoU, SMeasure
 from rankreward.metrics import boundary_iou, mask_iou, s_measure
-from rankreward.recipe import BoundaryIoU, Discriminative, MaskIoU, Recipe, SMeasure
+from rankreward.recipe import Recipe
 from rankreward.rewards.masks import Segmenter, predict_mask
 from rankreward.rewards.references import needs_masks
 from rankreward.rewards.rollouts import Rollouts

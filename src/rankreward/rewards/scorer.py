@@ -17,11 +17,12 @@ from numpy.typing import NDArray
 
 from rankreward import own
 from rankreward.errors import CheckpointError, InputError
+from rankreward.kinds import CountRatio, OwnMetric, OwnTerm
 from rankreward.parsing import Failure, Response
 from rankreward.parsing.response import parse_for
 from rankreward.quantiles import FlushStats, QuantileService
 from rankreward.quantiles.checkpoint import load_state, save_state
-from rankreward.recipe import CountRatio, OwnMetric, OwnTerm, Recipe
+from rankreward.recipe import Recipe
 from rankreward.rewards.accuracy import raw_metrics
 from rankreward.rewards.masks import Segmenter
 from rankreward.rewards.normalizers import make_window, normalize, window_values

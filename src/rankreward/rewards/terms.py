@@ -12,11 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankreward.errors import InputError
-from rankreward.metrics.text import discriminative, length_score, repeated_sentences
-from rankreward.parsing import Failure, Objects, Response
-from rankreward.parsing.prompts import PLACEHOLDERS
-from rankreward.parsing.response import parse_for
-from rankreward.recipe import (
+from rankreward.kinds import (
     Answer,
     Blocks,
     Caption,
@@ -26,11 +22,15 @@ from rankreward.recipe import (
     LengthBudget,
     NonRepeat,
     OwnTerm,
-    Recipe,
     Released,
     RevisionGain,
     Term,
 )
+from rankreward.metrics.text import discriminative, length_score, repeated_sentences
+from rankreward.parsing import Failure, Objects, Response
+from rankreward.parsing.prompts import PLACEHOLDERS
+from rankreward.parsing.response import parse_for
+from rankreward.recipe import Recipe
 from rankreward.rewards.accuracy import Own, own_value, revision_potentials
 from rankreward.rewards.released import components, dpad
 from rankreward.rewards.rollouts import Rollouts

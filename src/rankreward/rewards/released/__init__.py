@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from rankreward.errors import InputError
-from rankreward.recipe import System
+from rankreward.kinds import System
 from rankreward.rewards.released import dpad, dr_seg, seg_zero, vision_reasoner
 
 if TYPE_CHECKING:
