@@ -291,7 +291,7 @@ def test_segmenter_that_breaks_its_protocol(masks: NDArray[Any]) -> None:
             return masks
 
     scene = next(scene for scene in SCENES if len(scene.targets) == 1)
-    with pytest.raises(rr.InputError, match=r"segmenter: expected \(1, 84, 84\) bool masks"):
+    with pytest.raises(rr.InputError, match=r"segmenter: expected \(1, 84, 84\) bool"):
         ev.evaluate(
             [wrap(scene.reference)], [scene.reference], [scene.image], [scene.mask],
             recipe=RECIPE, segmenter=Broken(),

@@ -127,10 +127,10 @@ def test_pixel_think_names_what_it_lacks() -> None:
     with pytest.raises(rr.InputError, match="columns: expected difficulty, uncertainty, tokens, w"):
         scorer.score(["x"], [SEG_ZERO], columns=columns)
     with pytest.raises(
-        rr.InputError, match=r"uncertainty\[0\]: expected a number in \[0, 1\], got 2"
+        rr.InputError, match=r"uncertainty\[0\]: expected a number from 0 to 1, got 2"
     ):
         scorer.score(["x"], [SEG_ZERO], columns=columns | {"uncertainty": [2], "tokens": [3]})
-    with pytest.raises(rr.InputError, match=r"tokens\[0\]: expected a number from 0 on, got None"):
+    with pytest.raises(rr.InputError, match=r"tokens\[0\]: expected a number from 0, got None"):
         scorer.score(["x"], [SEG_ZERO], columns=columns | {"tokens": [None]})
     with pytest.raises(rr.InputError, match="tokens: expected 1, one a completion, got 2"):
         scorer.score(["x"], [SEG_ZERO], columns=columns | {"tokens": [3, 3]})

@@ -21,7 +21,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from rankreward.errors import ConfigError, InputError, MissingExtraError
-from rankreward.rewards.similarity import ClipSimilarity, crop
+from rankreward.rewards.images import crop
+from rankreward.rewards.similarity import ClipSimilarity
 
 LETTERS = [chr(code) for code in range(ord("a"), ord("z") + 1)]
 WORDS = {"re": ("r", "e"), "red</w>": ("re", "d</w>"), "cu": ("c", "u"), "cup</w>": ("cu", "p</w>")}

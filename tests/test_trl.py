@@ -358,3 +358,17 @@ def test_groups_by_hand_are_a_column() -> None:
     text = "<think>So.</think><answer>B</answer>"
     columns = {"solution": ["B"] * 4, "likelihood": [0.9, 0.1, 0.9, 0.1], "groups": [0, 0, 1, 1]}
     assert reward([text] * 4, **columns) == [2.5, 2, 2.5, 2]
+
+
+def test_images_are_looked_for_in_the_trainers_order() -> None:
+    """`images` before `image`, whichever is filled; a row without one is named."""
+    mask = np.zeros((100, 100), dtype=bool)
+    mask[20:60, 20:60] = True
+    image, small = np.zeros((100, 100, 3), dtype=np.uint8), np.zeros((9, 9, 3), dtype=np.uint8)
+    found = {"bbox_2d": [200, 200, 600, 400], "point_1": [300, 300], "point_2": [400, 300]}
+    reward = RankReward("genseg_r1_g", segmenter=Boxes())
+    text, solution = wrap([found], think="It."), [{"mask": mask}]
+    assert reward([text], solution=solution, images=[[image]], image=[small]) == [3]
+    assert reward([text], solution=solution, images=[None], image=[image]) == [3]
+    with pytest.raises(rr.InputError, match=r"images\[1\]: recipe 'genseg_r1_g' looks at"):
+        reward([text] * 2, solution=solution * 2, image=[image, None])

@@ -41,15 +41,11 @@ def explain(
     name = ".".join(path) or "the recipe"
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
     if first["type"] == "missing":
-        section = path[-2] if len(path) > 1 else ""
-        kind = parent.get("kind") if section else None
-        keys = known.get(kind if isinstance(kind, str) else section, known[""])
+        section, keys = _keys(path, parent, known)
         where = f"{'.'.join(path[:-1])} has" if section else "a recipe has"
         return f"key {name!r} is missing; {where} the keys {', '.join(keys)}{more}"
     if first["type"] == "extra_forbidden":
-        section = path[-2] if len(path) > 1 else ""
-        kind = parent.get("kind") if section else None
-        keys = known.get(kind if isinstance(kind, str) else section, known[""])
+        section, keys = _keys(path, parent, known)
         return f"unknown key {name!r}: {nearest(path[-1], keys)}{more}"
     if first["type"] in {"union_tag_invalid", "literal_error"}:
         names = [each.strip("' ") for each in _expected(first).replace(" or ", ",").split(",")]
@@ -75,6 +71,16 @@ def nearest(name: str, known: Sequence[str]) -> str:
     """A hint at the name that was meant."""
     near = difflib.get_close_matches(name, known, n=1)
     return f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(known)}"
+
+
+def _keys(
+    path: Sequence[str], parent: Mapping[str, Any], known: Mapping[str, Sequence[str]]
+) -> tuple[str, Sequence[str]]:
+    """The section that a key stands in, and the keys that may stand there."""
+    section = path[-2] if len(path) > 1 else ""
+    kind = parent.get("kind") if section else None
+    group = f"{path[-3]}." if len(path) > 2 and path[-3] in {"terms", "metrics"} else ""
+    return section, known.get(f"{group}{kind}" if kind else section, known[""])
 
 
 def _expected(error: Any) -> str:

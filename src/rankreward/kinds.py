@@ -39,12 +39,14 @@ Tolerance = Literal[
 
 
 class Part(BaseModel):
+    """Base of every part of a recipe."""
+
     # strict: YAML's `yes` is no number, and a text that looks like one is none either
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
 
 
 class _Term(Part):
-    weight: float
+    weight: float = Field(ge=-1e6, le=1e6)
 
 
 class Blocks(_Term):
@@ -103,11 +105,12 @@ class RevisionGain(_Term):
 
 
 class Consistency(_Term):
-    """1 for a right answer that the reasoning makes likely to a slowly updated copy of the policy.
+    """The accuracy of a right answer that its reasoning makes likely to an older policy.
 
-    Of the group's right answers (`metric` above `least`), those at least as right as the group's
-    mean and whose likelihood, cut at `ceiling`, is at most `margin` below the mean of the right
-    answers'. Needs the groups and the column ``likelihood``, in [0, 1].
+    That of the group's right answers (`metric` above `least`) that are at least as right as the
+    group's mean, and whose likelihood under a slowly updated copy of the policy, cut at `ceiling`,
+    is at most `margin` below the mean of the right answers'; 0 for all others. Needs the groups,
+    and the column ``likelihood`` in [0, 1].
     """
 
     kind: Literal["consistency"]
@@ -141,7 +144,7 @@ class OwnTerm(_Term):
 
 class _Metric(Part):
     # Of the accuracy's weight; a negative share is a penalty, and takes nothing from the others.
-    share: float = 1.0
+    share: float = Field(default=1.0, ge=-1e6, le=1e6)
     pixels: ClassVar[tuple[str, ...]] = ()  # fields in the frame's units
 
 
@@ -221,33 +224,32 @@ class MaskIoU(_Metric):
 
     To a `power`; or 1 if above `above`; or by `tiers`, the value of the highest threshold that
     the IoU is above, 0 under all. On a no-target sample `rejection` for an empty answer and
-    `false_positive` for any other.
+    `false_positive` for any other, and neither is ranked.
     """
 
     kind: Literal["mask_iou"]
     power: float = Field(default=1.0, gt=0)
     above: float | None = Field(default=None, ge=0, lt=1)
     tiers: dict[float, float] | None = Field(default=None, min_length=1)
-    rejection: float | None = None
-    false_positive: float = 0.0
+    rejection: float = Field(default=1.0, ge=0, le=1)
+    false_positive: float = Field(default=0.0, ge=0, le=1)
 
     @model_validator(mode="after")
     def _one_form(self) -> MaskIoU:
         if (self.power != 1) + (self.above is not None) + (self.tiers is not None) > 1:
             raise ValueError("expected at most one of power, above and tiers")
-        if self.full <= self.false_positive:
+        if self.rejection <= self.false_positive:
             raise ValueError(
                 f"rejection must be above false_positive ({self.false_positive:g}), "
-                f"got {self.full:g}"
+                f"got {self.rejection:g}"
             )
+        edges = sorted((self.tiers or {}).items())
+        values = [0.0, *(value for _, value in edges)]
+        if any(not 0 <= edge < 1 for edge, _ in edges) or values != sorted({*values, 0.0}):
+            raise ValueError("tiers: expected thresholds in [0, 1) and values that rise with them")
+        if values[-1] > 1:
+            raise ValueError(f"tiers: expected values up to 1, got {values[-1]:g}; see weight")
         return self
-
-    @property
-    def full(self) -> float:
-        """What a correct rejection is worth: what a perfect mask is, unless the recipe says."""
-        if self.rejection is not None:
-            return self.rejection
-        return 1.0 if self.tiers is None else max(self.tiers.values())
 
 
 class BoundaryIoU(_Metric):
@@ -290,7 +292,7 @@ class OwnMetric(_Metric):
 class Matching(Part):
     """Which prediction answers which reference, and what the pairs' scores are averaged over.
 
-    `cost`, summed over the pairs, is least: ``scores`` is minus the very scores that are paid;
+    `cost`, summed over the pairs, is least: ``scores`` is minus what is paid, penalties aside;
     ``distance`` the mean of 1 - IoU and of the differences of boxes and points as shares of the
     frame (Group Revision); ``detr`` a wrong label, 5 times the boxes' difference, 2 times minus
     the GIoU; ``point`` the distance of the points. `over`: the ``pairs`` alone, or the
@@ -444,6 +446,15 @@ PAIRWISE = (BoxIoU, BoxL1, PointRamp, PointNear, Detection, Counting)
 MASKED = (MaskIoU, BoundaryIoU, SMeasure)
 
 
+_CHECKS = ("thinking_format", "answer_format", "iou", "point", "box_l1")
+# The components of released code, and the schema that its completions have.
+COMPONENTS: dict[System, tuple[SchemaName, tuple[str, ...]]] = {
+    "vision_reasoner": ("grounding_list", ("format", "accuracy", "non_repeat", "total")),
+    "dr_seg": ("grounding_list", ("format", "non_repeat", "iou", "count", "point")),
+    "seg_zero": ("grounding_object", (*_CHECKS, "total")),
+    "seg_zero_soft": ("grounding_object", (*_CHECKS, "total")),
+    "dpad": ("captioned_object", _CHECKS),
+}
 # What an answer has to have for a kind of term or metric to make sense.
 _OBJECTS: tuple[SchemaName, ...] = (
     *("grounding_list", "keypoint_list", "grounding_object", "captioned_object"),
@@ -462,9 +473,9 @@ SCHEMAS_OF: dict[str, tuple[SchemaName, ...]] = {
     "counting": _POINTS,
     "count_ratio": (*_BOXES, "points"),
     "detection": _BOXES,
-    "mask_iou": _OBJECTS,
-    "boundary_iou": _OBJECTS,
-    "s_measure": _OBJECTS,
+    "mask_iou": (*_BOXES, "prompt_tags"),
+    "boundary_iou": (*_BOXES, "prompt_tags"),
+    "s_measure": (*_BOXES, "prompt_tags"),
     "text_match": ("text",),
 }
 

@@ -101,6 +101,8 @@ def own_kinds() -> tuple[str, ...]:
 
 def make(kind: str, options: Mapping[str, Any]) -> Callable[[Any], Any]:
     """The callable behind a name, with its options; classes are made here."""
+    if kind not in _OWN:
+        raise ConfigError(f"term {kind!r} is not registered in this process; see rankreward.term")
     made, options = _OWN[kind], copy.deepcopy(dict(options))
     if inspect.isclass(made):
         instance = made(**options)

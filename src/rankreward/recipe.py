@@ -21,6 +21,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 from rankreward.errors import ConfigError, InputError
 from rankreward.explain import explain, nearest
 from rankreward.kinds import (
+    COMPONENTS,
     METRICS,
     PAIRWISE,
     SCHEMAS_OF,
@@ -85,13 +86,17 @@ class Response(Part):
 
     @model_validator(mode="after")
     def _consistent(self) -> Response:
-        if self.keyword in {"think", "answer"}:
+        if self.keyword in {"think", "answer", "caption", "bbox", "points", "labels"}:
             raise ValueError(f"keyword must be a tag of its own, got {self.keyword!r}")
         if self.keyword is not None and not self.think:
             raise ValueError(f"keyword {self.keyword!r} needs a think block, got think: false")
         if (self.frame is None) != (self.schema_ == "text"):
             raise ValueError("every schema but 'text' needs a frame, and 'text' has none")
         return self
+
+
+# What looks at references as this library reads them.
+_READERS = {*SCHEMAS_OF, "consistency"} - {"caption", "discriminative"}
 
 
 class Accuracy(Part):
@@ -114,6 +119,9 @@ class Accuracy(Part):
         pairwise = any(isinstance(metric, PAIRWISE) for metric in self.metrics.values())
         if pairwise and self.matching is None:
             raise ValueError("its metrics compare pairs of objects: it needs a matching")
+        ranked = isinstance(self.normalizer, ReleasedEcdf)
+        if ranked and not all(isinstance(m, ReleasedMetric) for m in self.metrics.values()):
+            raise ValueError("the normalizer released_ecdf is for released metrics alone")
         return self
 
 
@@ -128,7 +136,7 @@ class Recipe(Part):
     name: str = Field(min_length=1)
     source: str = ""
     response: Response
-    terms: dict[str, Term] = {}
+    terms: dict[str, Term] = Field(default_factory=dict)
     accuracy: Accuracy
     scale: LengthBudget | None = None
     clip: Clip | None = None
@@ -151,25 +159,42 @@ class Recipe(Part):
                 f"a scale would reward length where the normalizer {self.accuracy.normalizer.kind} "
                 "makes accuracy negative: expected the normalizer none or ecdf"
             )
+        matching = self.accuracy.matching
+        points = self.response.schema_ in SCHEMAS_OF["counting"]
+        if matching is not None and matching.cost == "point" and not points:
+            raise ValueError(
+                f"matching by cost point needs answers with points, got {self.response.schema_}"
+            )
         for name, part in (*self.terms.items(), *self.accuracy.metrics.items()):
-            if part.kind in SCHEMAS_OF and self.response.schema_ not in SCHEMAS_OF[part.kind]:
-                fitting = ", ".join(SCHEMAS_OF[part.kind])
-                raise ValueError(
-                    f"{name!r} ({part.kind}) needs a response with the schema {fitting}, "
-                    f"got {self.response.schema_}"
-                )
-            if isinstance(part, Keyword) and self.response.keyword is None:
-                raise ValueError(f"{name!r} (keyword) needs response.keyword, got none")
-            labels = isinstance(part, Detection) and part.part == "label"
-            if labels and self.response.schema_ != "labelled_boxes":
-                raise ValueError(
-                    f"{name!r} (detection, label) needs a response with the schema labelled_boxes, "
-                    f"got {self.response.schema_}"
-                )
-            if isinstance(part, Consistency) and part.metric not in self.accuracy.metrics:
-                known = ", ".join(self.accuracy.metrics)
-                raise ValueError(f"{name!r} needs one of the metrics {known}, got {part.metric!r}")
+            self._check_part(name, part)
         return self
+
+    def _check_part(self, name: str, part: Any) -> None:
+        """Whether a term or a metric can stand in this recipe."""
+        schema, fitting = self.response.schema_, SCHEMAS_OF.get(part.kind)
+        if isinstance(part, Released | ReleasedMetric):
+            known, components = COMPONENTS[part.system]
+            fitting = (known,)
+            if name not in components:
+                hint = nearest(name, components)
+                raise ValueError(f"the released code of {part.system} has no {name!r}: {hint}")
+        elif self.released and part.kind in _READERS:
+            raise ValueError(
+                f"{name!r} ({part.kind}) compares with a reference that is read, and released "
+                "parts read it their own way: they cannot stand in one recipe"
+            )
+        if isinstance(part, Detection) and part.part == "label":
+            fitting = ("labelled_boxes",)
+        if fitting is not None and schema not in fitting:
+            raise ValueError(
+                f"{name!r} ({part.kind}) needs a response with the schema {', '.join(fitting)}, "
+                f"got {schema}"
+            )
+        if isinstance(part, Keyword) and self.response.keyword is None:
+            raise ValueError(f"{name!r} (keyword) needs response.keyword, got none")
+        if isinstance(part, Consistency) and part.metric not in self.accuracy.metrics:
+            names = ", ".join(self.accuracy.metrics)
+            raise ValueError(f"{name!r} needs one of the metrics {names}, got {part.metric!r}")
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -397,12 +422,19 @@ def _validate(data: Any, *, where: str) -> Recipe:
 
 def _known_keys() -> dict[str, list[str]]:
     """The keys of each section of a recipe, and of each kind of part."""
-    kinds = (*TERMS, *METRICS, Ecdf, ReleasedEcdf, Raw, ZScore, Group, LengthBudget)
     models: dict[str, type[BaseModel]] = {
-        get_args(model.model_fields["kind"].annotation)[0]: model for model in kinds
+        "response": Response,
+        "frame": Frame,
+        "accuracy": Accuracy,
+        "matching": Matching,
+        "clip": Clip,
+        "": Recipe,
     }
-    models |= {"response": Response, "frame": Frame, "accuracy": Accuracy, "": Recipe}
-    models |= {"matching": Matching, "clip": Clip}
+    others = (Ecdf, ReleasedEcdf, Raw, ZScore, Group, LengthBudget)
+    for section, kinds in (("terms.", TERMS), ("metrics.", METRICS), ("", others)):
+        for model in kinds:
+            kind = get_args(model.model_fields["kind"].annotation)[0]
+            models[section + kind] = model
     return {
         name: [field.alias or key for key, field in model.model_fields.items()]
         for name, model in models.items()

@@ -306,18 +306,18 @@ def _text(completion: Any, index: int) -> str:
 
 def _images(columns: Mapping[str, Any]) -> list[Any] | None:
     """The image of each completion, where the dataset has one image a row."""
-    rows = columns.get("image", columns.get("images"))
-    if rows is None:
-        return None
-    single = [row[0] if isinstance(row, list) and len(row) == 1 else row for row in rows]
-    return None if any(row is None or isinstance(row, list) for row in single) else single
+    for name in ("images", "image"):  # in TRL's order
+        rows = columns.get(name)
+        if rows is not None and any(row is not None for row in rows):
+            return [row[0] if isinstance(row, list) and len(row) == 1 else row for row in rows]
+    return None
 
 
 def _columns(columns: Mapping[str, Any]) -> dict[str, Any]:
     """The columns that stand for one entry a completion, and the completions' lengths."""
     others = {name: rows for name, rows in columns.items() if isinstance(rows, list)}
     ids = columns.get("completion_ids")
-    return others if ids is None else {"tokens": [len(row) for row in ids], **others}
+    return others if ids is None else {**others, "tokens": [len(row) for row in ids]}
 
 
 def _log(

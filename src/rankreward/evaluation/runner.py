@@ -21,6 +21,7 @@ from rankreward.metrics import box_iou, match
 from rankreward.parsing import Objects, Response
 from rankreward.parsing.response import parse_for
 from rankreward.recipe import Recipe
+from rankreward.rewards.masks import predict_mask
 from rankreward.rewards.references import read_references
 
 
@@ -113,8 +114,10 @@ def evaluate(
         response = parse_for(completions[index], recipe.response)
         target = targets[index].objects
         if target is None:
-            raise InputError(f"evaluate: recipe {recipe.name!r} has no objects to compare with")
-        predicted = _predicted_mask(response, np.asarray(images[index]), recipe, segmenter)
+            raise InputError(
+                f"evaluate: recipe {recipe.name!r} compares masks alone: give references objects"
+            )
+        predicted = _predicted_mask(response, np.asarray(images[index]), recipe, segmenter, index)
         rows.append((*_boxes(response, target), *mask_overlap(predicted, masks[index])))
     parsable, iou, correct, intersection, union = map(np.asarray, zip(*rows, strict=True))
     return Evaluation(
@@ -175,7 +178,7 @@ def _boxes(response: Response, target: Objects) -> tuple[bool, float, bool]:
 
 
 def _predicted_mask(
-    response: Response, image: NDArray[np.uint8], recipe: Recipe, segmenter: Segmenter
+    response: Response, image: NDArray[np.uint8], recipe: Recipe, segmenter: Segmenter, index: int
 ) -> NDArray[np.bool_]:
     """(H, W) bool, the union of the masks of all predicted objects."""
     height, width = image.shape[:2]
@@ -184,11 +187,6 @@ def _predicted_mask(
         return np.zeros((height, width), dtype=bool)
     frame = recipe.response.frame
     assert frame is not None  # answers with objects have one
-    scale = np.array([width / frame.width, height / frame.height])
-    masks = segmenter.segment(image, found.boxes * np.tile(scale, 2), found.points * scale)
-    if masks.dtype != bool or masks.shape != (len(found), height, width):
-        raise InputError(
-            f"segmenter: expected ({len(found)}, {height}, {width}) bool masks, one a box, "
-            f"got {masks.shape} {masks.dtype}"
-        )
-    return np.asarray(masks.any(axis=0))
+    return predict_mask(
+        segmenter, image, found.boxes, found.points, found.signs, frame.width, frame.height, index
+    )

@@ -100,14 +100,15 @@ def potentials(
     points: int,
     size: tuple[float, float],
     *,
+    given: Counts,
     surplus: bool,
 ) -> Floats:
-    """(B,) `potential` of each sample."""
+    """(B,) `potential` of each sample, of which the left has `given` objects (B,), each once."""
     errors = pair_errors(left, left_counts, right, right_counts, points, size)
     chosen = match_ragged(errors, left_counts, right_counts)
     sums = matched_sums(errors, chosen, left_counts, right_counts)
     missing = np.maximum(right_counts - left_counts, 0)
-    extra = np.maximum(left_counts - right_counts, 0) * surplus
+    extra = (np.maximum(left_counts - right_counts, 0) + given - left_counts) * surplus
     count = np.minimum(left_counts, right_counts) + missing + extra
     result = np.zeros(len(sums))
     np.divide(sums + missing + extra, count, out=result, where=count > 0)
@@ -125,9 +126,11 @@ def potential(
 ) -> float:
     r"""How far an answer is from its reference: the mean error of its objects.
 
-    .. math:: \Phi = \frac{\sum e + (N - M)^+ + (M - N)^+}{\max(M, N)}
+    .. math:: \Phi = \frac{\sum e + (N - M)^+ + S}{\min(M, N) + (N - M)^+ + S}
 
-    over the one-to-one pairs with the least sum of errors; see `pair_errors` for e.
+    for M objects of the answer, N of the reference and S surplus ones, (M - N)^+ at least,
+    over the one-to-one pairs with the least sum of errors; see `pair_errors` for e. An object
+    that the answer gives twice is one of M and, the second time, a surplus one.
 
     Args:
         boxes: (M, 4), xyxy, in the frame's units.
@@ -172,7 +175,11 @@ def potential(
     counts = np.array([count]), np.array([true_count])
     left, right = (np.reshape(each, (-1, side.shape[1])) for each in (left, right))
     many = side.shape[1] // 2 - 2
-    found = potentials(left, counts[0], right, counts[1], many, size, surplus=surplus)
+    distinct, given = np.unique(left, axis=0), counts[0]
+    counts = np.array([len(distinct)]), counts[1]
+    found = potentials(
+        distinct, counts[0], right, counts[1], many, size, given=given, surplus=surplus
+    )
     return float(found[0])
 
 

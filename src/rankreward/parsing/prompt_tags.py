@@ -80,13 +80,17 @@ def _read_boxes(
 ) -> list[list[float]]:
     _at_most(len(spans), most, "objects", spans[0].start, tolerate)
     boxes = []
+    first: _Failed | None = None
     for span in spans[:most]:
         source = _source(text, span, tolerate)
         try:
             boxes.append(_box(source, tolerate))
-        except _Failed:
+        except _Failed as failed:
             if "bad_entry" not in tolerate:
                 raise
+            first = first or failed
+    if first is not None and not boxes:
+        raise first  # boxes that all say nothing are no answer
     return boxes
 
 

@@ -118,7 +118,7 @@ def parse(
     layout = SCHEMAS.get(schema) if isinstance(schema, str) else None
     if layout is None:
         raise InputError(f"schema: unknown {schema!r}: {nearest(str(schema), tuple(SCHEMAS))}")
-    if keyword not in _USUAL_KEYWORDS:
+    if not isinstance(keyword, str | None) or keyword not in _USUAL_KEYWORDS:
         _check_keyword(keyword)
     if tolerate:
         _check_tolerances(tolerate)

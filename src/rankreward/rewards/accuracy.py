@@ -42,6 +42,7 @@ from rankreward.rewards.rollouts import Rollouts
 
 Floats = NDArray[np.float64]
 Counts = NDArray[np.int64]
+_LARGEST = 1e12  # what a user's function may say, so that no sum overflows
 Own = Mapping[str, Callable[[Any], Any]]  # a user's terms and metrics, by the recipe's names
 Masks = Callable[[Rollouts, Sequence[int]], Mapping[str, Floats]]
 
@@ -96,7 +97,7 @@ def own_value(own: Own, name: str, rollouts: Rollouts, index: int, *, term: bool
     except (TypeError, ValueError):
         message = f"{name}: expected a number for completion {index}, got {value!r:.60}"
         raise InputError(message) from None
-    if math.isinf(number) or (term and math.isnan(number)):
+    if abs(number) > _LARGEST or (term and math.isnan(number)):
         raise InputError(f"{name}: expected a finite number for completion {index}, got {number}")
     return number
 
@@ -108,7 +109,9 @@ def revision_potentials(
     flat = _Flat(answers, targets)
     size = (frame.width, frame.height)
     return potentials(
-        *(flat.left, flat.distinct, flat.right, flat.columns, flat.points, size), surplus=surplus
+        *(flat.left, flat.distinct, flat.right, flat.columns, flat.points, size),
+        given=flat.given,
+        surplus=surplus,
     )
 
 
@@ -151,18 +154,18 @@ def _geometry(rollouts: Rollouts, rows: Sequence[int], recipe: Recipe) -> dict[s
         assert matching is not None
         scored = _Scored(flat, frame)
         scores = {name: scored.scores(metric) for name, metric in pairwise.items()}
-        chosen = match_ragged(scored.cost(matching, scores), flat.distinct, flat.columns)
+        shares = {name: metric.share for name, metric in pairwise.items()}
+        cost = scored.cost(matching, scores, shares)
+        chosen = match_ragged(cost, flat.distinct, flat.columns)
         over = largest if matching.over == "largest" else pairs
         for name, metric in pairwise.items():
             sums = matched_sums(scores[name], chosen, flat.distinct, flat.columns)
             if isinstance(metric, Detection):
                 values = _detection(metric, scored, chosen, sums)
             elif isinstance(metric, Counting):
-                values = _share(sums, pairs) * _share(pairs, largest)
+                values = np.maximum(_share(sums, pairs), 0.0) * _share(pairs, largest)
             else:
                 values = _share(sums, over)
-            one_side = (flat.given == 0) != (flat.columns == 0)
-            values[one_side] = 0.0
             values[largest == 0] = np.nan
             result[name] = values
     if any(isinstance(metric, CountRatio) for metric in metrics.values()):
@@ -227,15 +230,18 @@ class _Scored:
                 return parts.get(metric.part, kept)
             case Counting():
                 diagonal = math.hypot(self.frame.width, self.frame.height)
-                return np.maximum(1.0 - self.apart / diagonal, 0.0)
+                return np.asarray(1.0 - self.apart / diagonal)
         raise AssertionError(metric)
 
-    def cost(self, matching: Matching, scores: Mapping[str, Floats]) -> Floats:
+    def cost(
+        self, matching: Matching, scores: Mapping[str, Floats], shares: Mapping[str, float]
+    ) -> Floats:
         """What pairing costs, least is best."""
         flat = self.flat
         match matching.cost:
             case "scores":
-                return -sum(scores.values(), np.zeros(len(self.iou)))
+                paid = (max(shares[name], 0.0) * column for name, column in scores.items())
+                return -sum(paid, np.zeros(len(self.iou)))
             case "distance":
                 size = (self.frame.width, self.frame.height)
                 return pair_errors(

@@ -13,8 +13,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from rankreward.errors import BadReferenceError, InputError
+from rankreward.kinds import BoundaryIoU, MaskIoU, Metric, SMeasure
+from rankreward.metrics import boundary_iou, mask_iou, s_measure
 from rankreward.metrics.arrays import as_floats, as_rows
-from rankreward.rewards.similarity import Image, as_rgb, is_pillow
+from rankreward.rewards.images import Image, as_rgb, is_pillow
 
 Mask = NDArray[np.bool_]
 
@@ -147,6 +149,38 @@ def predict_mask(
             f"got {masks.shape} {masks.dtype} for completion {index}"
         )
     return np.asarray(masks.any(axis=0))
+
+
+def mask_value(metric: Metric, predicted: Mask, true: Mask) -> float:
+    """What a metric of masks says of a prediction, where there is something to find.
+
+    Args:
+        metric: one of `MASKED`.
+        predicted: (H, W) bool.
+        true: (H, W) bool, not empty.
+    """
+    pair = predicted[None], true[None]
+    match metric:
+        case MaskIoU():
+            iou = mask_iou(*pair).item()
+            if metric.above is not None:
+                return float(iou > metric.above)
+            if metric.tiers is not None:
+                passed = [edge for edge in metric.tiers if iou > edge]
+                return metric.tiers[max(passed)] if passed else 0.0
+            return float(iou**metric.power)
+        case BoundaryIoU():
+            return float(boundary_iou(*pair).item())
+        case SMeasure():
+            return float(s_measure(*pair).item())
+    raise AssertionError(metric)
+
+
+def no_target(metric: Metric, *, rejected: bool) -> float:
+    """What an answer is worth where there is nothing to find: by what it says, not by its mask."""
+    if isinstance(metric, MaskIoU):
+        return metric.rejection if rejected else metric.false_positive
+    return float("nan") if rejected else 0.0
 
 
 def _as_points(

@@ -50,7 +50,7 @@ def read_references(references: Sequence[Any], recipe: Recipe) -> list[Target]:
     """
     read: dict[Any, Target] = {}
     targets = []
-    for index, reference in enumerate(references):
+    for index, reference in enumerate(list(references)):  # a list, so that identities stay theirs
         key = reference if isinstance(reference, str) else id(reference)
         if key not in read:
             read[key] = _read(reference, index, recipe)
@@ -69,6 +69,8 @@ def _read(reference: Any, index: int, recipe: Recipe) -> Target:
     assert response.frame is not None
     schema = SCHEMAS[response.schema_]
     if not needs_masks(recipe):
+        if schema.form == "tags":
+            return Target()  # what a user's own metric compares with, it reads itself
         return Target(objects=_objects(reference, index, schema, response.frame))
     if isinstance(reference, str):
         reference = _load(reference, index)
@@ -79,7 +81,7 @@ def _read(reference: Any, index: int, recipe: Recipe) -> Target:
         )
     mask = read_mask(reference["mask"], index)
     objects = None
-    if _needs_objects(recipe):
+    if _needs_objects(recipe) or ("objects" in reference and schema.form != "tags"):
         if "objects" not in reference:
             raise BadReferenceError(
                 f"references[{index}]: expected the key 'objects' beside 'mask', which recipe "

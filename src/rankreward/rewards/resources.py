@@ -14,10 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankreward.errors import ConfigError, InputError
-from rankreward.kinds import BoundaryIoU, Discriminative, MaskIoU, SMeasure
-from rankreward.metrics import boundary_iou, mask_iou, s_measure
+from rankreward.kinds import MASKED, Discriminative
 from rankreward.recipe import Recipe
-from rankreward.rewards.masks import Segmenter, predict_mask
+from rankreward.rewards.masks import Segmenter, mask_value, no_target, predict_mask
 from rankreward.rewards.references import needs_masks
 from rankreward.rewards.rollouts import Rollouts
 from rankreward.rewards.similarity import ClipSimilarity, Similarity
@@ -82,9 +81,7 @@ class Resources:
         """The metrics of masks, for the completions at `rows`; NaN where nothing was asked for."""
         metrics = self._recipe.accuracy.metrics
         found: dict[str, list[float]] = {
-            name: []
-            for name, metric in metrics.items()
-            if isinstance(metric, MaskIoU | BoundaryIoU | SMeasure)
+            name: [] for name, metric in metrics.items() if isinstance(metric, MASKED)
         }
         for index in rows:
             values = self._one(rollouts, index)
@@ -100,23 +97,18 @@ class Resources:
         assert true is not None
         if not true.any():
             rejected = not len(answer)
-            return {name: _no_target(metric, rejected=rejected) for name, metric in metrics.items()}
+            return {name: no_target(metric, rejected=rejected) for name, metric in metrics.items()}
         predicted = self._segment(rollouts, index)
         if predicted.shape != true.shape:
             raise InputError(
                 f"references[{index}]: expected a mask of the image's size {predicted.shape}, "
                 f"got {true.shape}"
             )
-        values = {}
-        for name, metric in metrics.items():
-            match metric:
-                case MaskIoU():
-                    values[name] = _paid(metric, mask_iou(predicted[None], true[None]).item())
-                case BoundaryIoU():
-                    values[name] = boundary_iou(predicted[None], true[None]).item()
-                case SMeasure():
-                    values[name] = s_measure(predicted[None], true[None]).item()
-        return values
+        return {
+            name: mask_value(metric, predicted, true)
+            for name, metric in metrics.items()
+            if isinstance(metric, MASKED)
+        }
 
     def _segment(self, rollouts: Rollouts, index: int) -> NDArray[np.bool_]:
         answer, frame = rollouts.responses[index].answer, self._recipe.response.frame
@@ -146,18 +138,3 @@ def _takes(segmenter: Segmenter, count: int) -> bool:
     except ValueError:
         return True
     return True
-
-
-def _no_target(metric: object, *, rejected: bool) -> float:
-    """What an answer is worth where there is nothing to find: by what it says, not by its mask."""
-    if isinstance(metric, MaskIoU):
-        return metric.full if rejected else metric.false_positive
-    return float("nan") if rejected else 0.0
-
-
-def _paid(metric: MaskIoU, iou: float) -> float:
-    if metric.above is not None:
-        return float(iou > metric.above)
-    if metric.tiers is not None:
-        return max((value for edge, value in metric.tiers.items() if iou > edge), default=0.0)
-    return float(iou**metric.power)

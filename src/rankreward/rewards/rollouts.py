@@ -21,6 +21,8 @@ from rankreward.parsing import Failure, Objects, Response
 
 Floats = NDArray[np.float64]
 
+_LARGEST = 1e12  # of a column; NaN and infinity are beyond it
+
 
 @dataclass(frozen=True, eq=False)
 class Target:
@@ -104,17 +106,21 @@ class Rollouts:
         )
 
     @cached_property
+    def no_target(self) -> NDArray[np.bool_]:
+        """(B,) whether there was nothing to find; False where references are texts or not read."""
+        empty = [False] * len(self)
+        for index, target in enumerate(self.targets):
+            if target.objects is not None:
+                empty[index] = len(target.objects) == 0
+            elif target.mask is not None:
+                empty[index] = not target.mask.any()
+        return np.array(empty, dtype=bool)
+
+    @cached_property
     def rightly_empty(self) -> NDArray[np.bool_]:
         """(B,) whether there was nothing to find, and the answer says so."""
-        pairs = zip(self.responses, self.targets, strict=False)
-        found = [
-            response.answer is not None
-            and len(response.answer) == 0
-            and (target.objects is None or len(target.objects) == 0)
-            and (target.mask is None or not target.mask.any())
-            for response, target in pairs
-        ]
-        return np.array(found or [False] * len(self), dtype=bool)
+        said = [r.answer is not None and len(r.answer) == 0 for r in self.responses]
+        return np.asarray(self.no_target & np.array(said, dtype=bool))
 
     def objects(self, index: int) -> Objects:
         """The objects of one reference; only for recipes that need them."""
@@ -123,15 +129,17 @@ class Rollouts:
         return objects
 
     def numbers(self, name: str, low: float, high: float = math.inf) -> Floats:
-        """(B,) a column of finite numbers in [low, high].
+        """(B,) a column of finite numbers in [low, high], a list, an array or a tensor.
 
         Raises:
             InputError: an entry is none; the message names it.
         """
-        values = self.columns[name]
+        given = self.columns[name]
+        values: Sequence[Any] = given.tolist() if hasattr(given, "tolist") else given
         for index, value in enumerate(values):
             number = isinstance(value, Real) and not isinstance(value, bool)
-            if not number or not low <= float(value) <= high:
-                limits = f"in [{low:g}, {high:g}]" if math.isfinite(high) else f"from {low:g} on"
+            if not number or not max(low, -_LARGEST) <= value <= min(high, _LARGEST):
+                limits = f"from {low:g}" if math.isfinite(low) else "that is finite"
+                limits += f" to {high:g}" if math.isfinite(high) else ""
                 raise InputError(f"{name}[{index}]: expected a number {limits}, got {value!r:.40}")
         return np.array([float(value) for value in values], dtype=np.float64)

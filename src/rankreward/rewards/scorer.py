@@ -7,7 +7,7 @@ the window that ranks are taken in; a trainer's adapter flushes it when a step e
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from rankreward import own
 from rankreward.errors import CheckpointError, InputError
-from rankreward.kinds import CountRatio, OwnMetric, OwnTerm
+from rankreward.kinds import CountRatio, MaskIoU, OwnMetric, OwnTerm
 from rankreward.parsing import Failure, Response
 from rankreward.parsing.response import parse_for
 from rankreward.quantiles import FlushStats, QuantileService
@@ -137,8 +137,8 @@ class Scorer:
             images: B images, PIL's or (H, W, 3) uint8, for recipes that look at them.
             groups: B group ids, for recipes that look at a group: the normalizer `group` and
                 the term `consistency`. A group has to be in one batch.
-            columns: name to B entries: what `recipe.columns` names, and what a term of your own
-                reads besides. Others are ignored.
+            columns: name to B entries each: what `recipe.columns` names, and what a term of your
+                own reads besides.
             keys: B names of windows, or one for all, where `quantiles` has several: a task or
                 dataset is then ranked within itself.
             record: True makes the raw metrics pending for the window; evaluation passes False.
@@ -241,17 +241,23 @@ class Scorer:
     ) -> Rollouts:
         if not isinstance(columns, Mapping):
             raise InputError(f"columns: expected a mapping, got {type(columns).__name__}")
-        _check_lengths(completions, references=references, images=images, groups=groups)
+        given = {"references": references, "images": images, "groups": groups}
+        _check_lengths(completions, given, optional={"images", "groups"})
         missing = [name for name in self.recipe.columns if name not in columns]
         if missing:
             raise InputError(
                 f"columns: expected {', '.join(self.recipe.columns)}, which recipe "
                 f"{self.recipe.name!r} needs, got {', '.join(columns) or 'none'}"
             )
-        _check_lengths(completions, **columns)
-        if images is None and self._resources.needs_images:
-            raise InputError(f"images: recipe {self.recipe.name!r} looks at the images, got none")
+        _check_lengths(completions, columns)
+        if self._resources.needs_images:
+            lacking = "images" if images is None else _first_none(images)
+            if lacking:
+                raise InputError(
+                    f"{lacking}: recipe {self.recipe.name!r} looks at the images, got none"
+                )
         responses = [self._parse(text, index) for index, text in enumerate(completions)]
+        references = list(references)  # a lazy column would make each entry anew when asked
         return Rollouts(
             responses=responses,
             references=references,
@@ -269,14 +275,12 @@ class Scorer:
         return parse_for(text, self.recipe.response)
 
     def _ranks(self, raw: Floats, rollouts: Rollouts, keys: str | Sequence[str] | None) -> Floats:
-        """(B, N) normalized; on a no-target sample the count is right or wrong, and stays so."""
+        """(B, N) normalized; with nothing to find counts and masks are right or wrong, and stay."""
         normalizer, metrics = self.recipe.accuracy.normalizer, self.recipe.accuracy.metrics
         ranks = normalize(normalizer, raw, self.quantiles, keys, rollouts.groups)
-        counts = [j for j, metric in enumerate(metrics.values()) if isinstance(metric, CountRatio)]
-        if counts:
-            rows = [index for index in range(len(rollouts)) if not len(rollouts.objects(index))]
-            for column in counts:
-                ranks[rows, column] = raw[rows, column]
+        for column, metric in enumerate(metrics.values()):
+            if isinstance(metric, CountRatio | MaskIoU):
+                ranks[rollouts.no_target, column] = raw[rollouts.no_target, column]
         return ranks
 
     def _terms(
@@ -321,10 +325,16 @@ def _exact_sum(terms: Mapping[str, Floats], count: int) -> Floats:
     return np.array([math.fsum(row) for row in zip(*terms.values(), strict=True)], dtype=np.float64)
 
 
-def _check_lengths(completions: Sequence[str], **others: Sequence[Any] | None) -> None:
-    given: dict[str, Any] = {"completions": completions, **others}
-    for name, values in given.items():
-        if values is None and name in {"images", "groups"}:
+def _first_none(images: Sequence[Any]) -> str:
+    """The first image that is missing, by its name in errors; none of them is."""
+    return next((f"images[{index}]" for index, each in enumerate(images) if each is None), "")
+
+
+def _check_lengths(
+    completions: Sequence[str], others: Mapping[str, Any], optional: Collection[str] = ()
+) -> None:
+    for name, values in (("completions", completions), *others.items()):
+        if values is None and name in optional:
             continue
         if isinstance(values, str) or not hasattr(values, "__len__"):
             kind = type(values).__name__

@@ -32,9 +32,10 @@ from rankreward.parsing.prompts import PLACEHOLDERS
 from rankreward.parsing.response import parse_for
 from rankreward.recipe import Recipe
 from rankreward.rewards.accuracy import Own, own_value, revision_potentials
+from rankreward.rewards.images import crop
 from rankreward.rewards.released import components, dpad
 from rankreward.rewards.rollouts import Rollouts
-from rankreward.rewards.similarity import Similarity, crop
+from rankreward.rewards.similarity import Similarity
 from rankreward.shaping import revision_gain
 from rankreward.shaping.groups import group_index
 
@@ -165,6 +166,8 @@ def _consistency(term: Consistency, rollouts: Rollouts, accuracy: Floats) -> Flo
             "groups: expected one id a completion, which 'consistency' needs, got none"
         )
     likelihood = np.minimum(rollouts.numbers("likelihood", 0, 1), term.ceiling)
+    # What does not apply is right where there was nothing to find, and counts for nothing else.
+    accuracy = np.where(np.isnan(accuracy), rollouts.rightly_empty, accuracy)
     index = group_index(rollouts.groups, len(rollouts))
     groups = int(index.max(initial=-1)) + 1
     size = np.maximum(np.bincount(index, minlength=groups), 1)
