@@ -102,7 +102,7 @@ def test_tags_that_all_say_nothing_are_no_answer() -> None:
     ("recipe", "changes", "message"),
     [
         ("vision_reasoner-released", {"accuracy.metrics.n": {"kind": "count_ratio"}}, "compares with a reference that is read"),
-        ("vision_reasoner-released", {"terms.fmt": {"kind": "released", "system": "vision_reasoner", "weight": 1}}, "has no 'fmt': expected one of format"),
+        ("vision_reasoner-released", {"terms.fmt": {"kind": "released", "system": "vision_reasoner", "weight": 1}}, "has no 'fmt': did you mean 'format'?"),
         ("vision_reasoner-released", {"terms.look": {"kind": "released", "system": "dpad", "weight": 1}}, "has no 'look'"),
         ("seg_zero-released", {"response.schema": "grounding_list"}, "needs a response with the schema grounding_object"),
         ("seg_zero-released", {"terms.answer_format.wieght": 1}, "did you mean 'weight'?"),
