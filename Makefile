@@ -1,5 +1,5 @@
 # make demo: train a tiny Qwen2.5-VL with the ranked reward.  make test: every check.
-# make bench: every figure of docs/performance.md, in two minutes on two quiet cores.
+# make bench: every figure of docs/performance.md, in five minutes on two quiet cores.
 PYTHON ?= python3
 SEED ?= 0
 STEPS ?= 150
