@@ -1,10 +1,11 @@
-"""The compiled kernels of geometry: they sort, compare and match the objects of a whole batch.
+"""The compiled kernels of metrics, each for a whole batch.
 
-A batch is ragged: the objects of all its samples stand in one array, one sample after the other,
+Geometry: they sort, compare and match objects. A batch is ragged: the objects of all its samples stand in one array, one sample after the other,
 and `counts` says how many each has. The pairs of a sample, every object of one side with every
 object of the other, stand in one array likewise, row by row.
+Text: one counts repeated sentences.
 
-Importing this file loads Numba; see `compiled`. The twins in NumPy are in `ragged`, and their
+Importing this file loads Numba; see `compiled`. The twins are in `ragged` and `text`, and their
 answers are the same to the bit.
 """
 
@@ -18,6 +19,8 @@ from rankreward.compiled import kernel
 
 _TABLE = "float64[:, ::1]"
 _COUNTS = "int64[::1]"
+_PROBES = 256  # places where a sentence is looked for; half of the table is empty
+_BASIS, _PRIME, _HALF = np.uint64(0xCBF29CE484222325), np.uint64(0x100000001B3), np.uint64(32)
 
 
 @kernel(f"void({_TABLE}, {_COUNTS}, int64[::1])", nogil=True)
@@ -152,3 +155,82 @@ def match_ragged(costs: Any, row_counts: Any, column_counts: Any, chosen: Any) -
             chosen[first_row + k] = row_of[k] if turned else column_of[k]
         first_cost += rows * columns
         first_row += rows
+
+
+@kernel(f"void(uint8[::1], int64[::1], uint8[::1], {_COUNTS})", nogil=True)
+def count_repeats(data: Any, stops: Any, table: Any, repeats: Any) -> None:
+    """How many sentences of each text repeat an earlier one; -1 where that takes too long to say.
+
+    `data` holds ASCII texts, which end at `stops`, a zero after each. They are overwritten by
+    their words, so that a sentence is compared with others where it stands. `table` makes a byte
+    lower case, a line feed where it ends a sentence, and a space where it is in no word.
+    """
+    longest = 0
+    begin = 0
+    for stop in stops:
+        longest = max(longest, stop - begin)
+        begin = stop + 1
+    most = longest // 2 + 1
+    starts, ends, hashes = np.empty(most, np.int64), np.empty(most, np.int64), np.empty(most, np.uint64)
+    slots = np.empty(4 * most, np.int64)
+    begin = 0
+    for text in range(len(stops)):
+        stop, place, start, end, count = stops[text], begin, begin, begin, 0
+        gap, hashed = False, _BASIS
+        while place <= stop:
+            byte = table[data[place]]
+            if place == stop:
+                byte = 10
+            elif data[place] == ord("<"):  # a tag is a space
+                ahead = place + (2 if data[place + 1] == ord("/") else 1)
+                name = ahead
+                while data[ahead] == ord("_") or 97 <= data[ahead] <= 122:
+                    ahead += 1
+                if data[ahead] == ord(">") and ahead > name:
+                    place = ahead
+            elif byte == 10 and 48 <= data[place + 1] <= 57:
+                byte = 32
+            place += 1
+            if byte == 32:
+                gap = True
+            elif byte != 10:
+                if gap and end > start:
+                    data[end] = 32
+                    hashed = (hashed ^ np.uint64(32)) * _PRIME
+                    end += 1
+                data[end] = byte
+                hashed = (hashed ^ np.uint64(byte)) * _PRIME
+                end += 1
+                gap = False
+            else:
+                if end > start:
+                    starts[count], ends[count], hashes[count] = start, end, hashed
+                    count += 1
+                start, gap, hashed = end, False, _BASIS
+        size = 2
+        while size < 2 * count:
+            size *= 2
+        slots[:size] = -1
+        repeated = 0
+        for sentence in range(count):
+            slot = np.int64(hashes[sentence] ^ (hashes[sentence] >> _HALF)) & (size - 1)
+            first, end = starts[sentence], ends[sentence]
+            probes = 0
+            while slots[slot] >= 0 and probes < _PROBES:
+                other = slots[slot]
+                if hashes[other] == hashes[sentence] and ends[other] - starts[other] == end - first:
+                    k = 0
+                    while first + k < end and data[starts[other] + k] == data[first + k]:
+                        k += 1
+                    if first + k == end:
+                        break
+                slot = (slot + 1) & (size - 1)
+                probes += 1
+            if probes == _PROBES:
+                repeated = -1
+                break
+            if slots[slot] >= 0:
+                repeated += 1
+            slots[slot] = sentence if slots[slot] < 0 else slots[slot]
+        repeats[text] = repeated
+        begin = stop + 1

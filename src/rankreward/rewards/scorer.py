@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from rankreward import own
 from rankreward.errors import CheckpointError, InputError
-from rankreward.parsing import Failure, Response
-from rankreward.parsing.response import parse_for
+from rankreward.parsing import Failure
+from rankreward.parsing.batch import parse_many
 from rankreward.quantiles import FlushStats, QuantileService
 from rankreward.quantiles.checkpoint import load_state, save_state
 from rankreward.recipe import CountRatio, OwnMetric, OwnTerm, Recipe
@@ -250,7 +250,11 @@ class Scorer:
         _check_lengths(completions, **columns)
         if images is None and self._resources.needs_images:
             raise InputError(f"images: recipe {self.recipe.name!r} looks at the images, got none")
-        responses = [self._parse(text, index) for index, text in enumerate(completions)]
+        for index, text in enumerate(completions):
+            if not isinstance(text, str):
+                kind = type(text).__name__
+                raise InputError(f"completions[{index}]: expected a string, got {kind}")
+        responses = parse_many(completions, self.recipe.response)
         return Rollouts(
             responses=responses,
             references=references,
@@ -260,12 +264,6 @@ class Scorer:
             columns=columns,
             failures=[response.failure for response in responses],
         )
-
-    def _parse(self, text: str, index: int) -> Response:
-        if not isinstance(text, str):
-            kind = type(text).__name__
-            raise InputError(f"completions[{index}]: expected a string, got {kind}")
-        return parse_for(text, self.recipe.response)
 
     def _ranks(self, raw: Floats, rollouts: Rollouts, keys: str | Sequence[str] | None) -> Floats:
         """(B, N) normalized; on a no-target sample the count is right or wrong, and stays so."""

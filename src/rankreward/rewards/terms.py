@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankreward.errors import InputError
-from rankreward.metrics.text import discriminative, length_score, repeated_sentences
+from rankreward.metrics.text import discriminative, length_score, repeated_sentences_of
 from rankreward.parsing import Failure, Objects, Response
 from rankreward.parsing.prompts import PLACEHOLDERS
 from rankreward.parsing.response import parse_for
@@ -76,7 +76,7 @@ def term_values(  # noqa: C901 - one case a kind
         case Keyword():
             values = [bool(response.looks) for response in responses]
         case NonRepeat():
-            values = [_is_fresh(response, term.max_repeats) for response in responses]
+            return _fresh(responses, term.max_repeats)
         case Released():
             return np.array([each[name] for each in components(term.system, rollouts)], dtype=float)
         case OwnTerm():
@@ -116,11 +116,14 @@ def length_factor(scale: LengthBudget, rollouts: Rollouts) -> Floats:
     return length_score(length, budget, scale.slope)
 
 
-def _is_fresh(response: Response, max_repeats: int) -> bool:
+def _fresh(responses: Sequence[Response], max_repeats: int) -> Floats:
     """The reasoning is judged where there is any; coordinates of the answer are no sentences."""
-    text = response.text if response.think is None else response.think
-    copied = any(placeholder in text for placeholder in PLACEHOLDERS)
-    return not copied and repeated_sentences(text) <= max_repeats
+    texts = [each.text if each.think is None else each.think for each in responses]
+    fresh = repeated_sentences_of(texts) <= max_repeats
+    together = "".join(texts)  # one search finds that nobody copied
+    if any(placeholder in together for placeholder in PLACEHOLDERS):
+        fresh &= [not any(each in text for each in PLACEHOLDERS) for text in texts]
+    return fresh.astype(np.float64)
 
 
 def _revision_gain(term: RevisionGain, rollouts: Rollouts, recipe: Recipe) -> Floats:
