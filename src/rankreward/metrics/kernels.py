@@ -21,6 +21,7 @@ _TABLE = "float64[:, ::1]"
 _COUNTS = "int64[::1]"
 _PROBES = 256  # places where a sentence is looked for; half of the table is empty
 _BASIS, _PRIME, _HALF = np.uint64(0xCBF29CE484222325), np.uint64(0x100000001B3), np.uint64(32)
+_SPACE, _NO_SPACE = np.uint64(256), np.uint64(0)
 
 
 @kernel(f"void({_TABLE}, {_COUNTS}, int64[::1])", nogil=True)
@@ -176,37 +177,33 @@ def count_repeats(data: Any, stops: Any, table: Any, repeats: Any) -> None:
     begin = 0
     for text in range(len(stops)):
         stop, place, start, end, count = stops[text], begin, begin, begin, 0
-        gap, hashed = False, _BASIS
+        last, hashed = 32, _BASIS
         while place <= stop:
             byte = table[data[place]]
-            if place == stop:
-                byte = 10
-            elif data[place] == ord("<"):  # a tag is a space
+            if data[place] == ord("<"):  # a tag is a space
                 ahead = place + (2 if data[place + 1] == ord("/") else 1)
                 name = ahead
                 while data[ahead] == ord("_") or 97 <= data[ahead] <= 122:
                     ahead += 1
                 if data[ahead] == ord(">") and ahead > name:
                     place = ahead
-            elif byte == 10 and 48 <= data[place + 1] <= 57:
-                byte = 32
-            place += 1
-            if byte == 32:
-                gap = True
-            elif byte != 10:
-                if gap and end > start:
-                    data[end] = 32
-                    hashed = (hashed ^ np.uint64(32)) * _PRIME
-                    end += 1
-                data[end] = byte
-                hashed = (hashed ^ np.uint64(byte)) * _PRIME
-                end += 1
-                gap = False
-            else:
+            elif place == stop or (byte == 10 and not 48 <= data[place + 1] <= 57):
+                end -= end > start and last == 32
                 if end > start:
                     starts[count], ends[count], hashes[count] = start, end, hashed
                     count += 1
-                start, gap, hashed = end, False, _BASIS
+                start, last, hashed = end, 32, _BASIS
+                place += 1
+                continue
+            elif byte == 10:
+                byte = 32
+            place += 1
+            # A space counts with the letter after it, so that there is none at either end.
+            mixed = (hashed ^ np.uint64(byte) ^ (_SPACE if last == 32 else _NO_SPACE)) * _PRIME
+            hashed = mixed if byte != 32 else hashed
+            data[end] = byte
+            end += byte != 32 or last != 32
+            last = byte
         size = 2
         while size < 2 * count:
             size *= 2
