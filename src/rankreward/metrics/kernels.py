@@ -178,25 +178,26 @@ def count_repeats(data: Any, stops: Any, table: Any, repeats: Any) -> None:
     for text in range(len(stops)):
         stop, place, start, end, count = stops[text], begin, begin, begin, 0
         last, hashed = 32, _BASIS
+        data[stop] = ord("<")  # all that is out of the ordinary begins with a mark
         while place <= stop:
             byte = table[data[place]]
-            if data[place] == ord("<"):  # a tag is a space
-                ahead = place + (2 if data[place + 1] == ord("/") else 1)
-                name = ahead
-                while data[ahead] == ord("_") or 97 <= data[ahead] <= 122:
-                    ahead += 1
-                if data[ahead] == ord(">") and ahead > name:
-                    place = ahead
-            elif place == stop or (byte == 10 and not 48 <= data[place + 1] <= 57):
-                end -= end > start and last == 32
-                if end > start:
-                    starts[count], ends[count], hashes[count] = start, end, hashed
-                    count += 1
-                start, last, hashed = end, 32, _BASIS
-                place += 1
-                continue
-            elif byte == 10:
-                byte = 32
+            if byte == 10 or data[place] == ord("<"):
+                if place == stop or (byte == 10 and not 48 <= data[place + 1] <= 57):
+                    end -= end > start and last == 32
+                    if end > start:
+                        starts[count], ends[count], hashes[count] = start, end, hashed
+                        count += 1
+                    start, last, hashed = end, 32, _BASIS
+                    place += 1
+                    continue
+                if data[place] == ord("<"):
+                    ahead = place + (2 if data[place + 1] == ord("/") else 1)
+                    name = ahead
+                    while data[ahead] == ord("_") or 97 <= data[ahead] <= 122:
+                        ahead += 1
+                    if data[ahead] == ord(">") and ahead > name:
+                        place = ahead
+                byte = 32  # a tag, as much as a mark inside a number
             place += 1
             # A space counts with the letter after it, so that there is none at either end.
             mixed = (hashed ^ np.uint64(byte) ^ (_SPACE if last == 32 else _NO_SPACE)) * _PRIME

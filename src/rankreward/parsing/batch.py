@@ -80,7 +80,8 @@ def parse_many(texts: Sequence[str], response: Settings) -> list[Response]:
         if not response.think:
             found: tuple[str, ...] = ()
         elif known and looks < compiled.MANY:
-            found = tuple(filter(None, [text[look:look_stop].strip()] * looks))
+            body = text[look:look_stop].strip() if looks else ""
+            found = (body,) if body else ()
         else:
             found = find_looks(text, Span(_THINK, think), keyword, schema, tolerate)
         objects = {

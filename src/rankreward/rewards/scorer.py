@@ -271,7 +271,7 @@ class Scorer:
         ranks = normalize(normalizer, raw, self.quantiles, keys, rollouts.groups)
         counts = [j for j, metric in enumerate(metrics.values()) if isinstance(metric, CountRatio)]
         if counts:
-            rows = [index for index in range(len(rollouts)) if not len(rollouts.objects(index))]
+            rows = [i for i in range(len(rollouts)) if not len(rollouts.objects(i).boxes)]
             for column in counts:
                 ranks[rows, column] = raw[rows, column]
         return ranks
@@ -294,8 +294,9 @@ class Scorer:
         shares = np.array([metric.share for metric in accuracy.metrics.values()])
         paid = np.maximum(shares, 0.0)
         undefined: NDArray[np.bool_] = np.all(np.isnan(ranks), axis=1)
-        full = (undefined & rollouts.rightly_empty)[:, None] * np.sign(paid)
-        ranks = np.where(undefined[:, None], full, ranks)
+        if undefined.any():
+            full = (undefined & rollouts.rightly_empty)[:, None] * np.sign(paid)
+            ranks = np.where(undefined[:, None], full, ranks)
         defined = (~np.isnan(ranks) * paid).sum(axis=1)
         for column, name in enumerate(accuracy.metrics):
             part = accuracy.weight * shares[column] * np.nan_to_num(ranks[:, column], nan=0.0)
@@ -307,7 +308,8 @@ def _exact_sum(terms: Mapping[str, Floats], count: int) -> Floats:
     """(B,) sums over the terms, rounded once, so that three thirds and four ones make five."""
     if not terms:
         return np.zeros(count)
-    return np.array([math.fsum(row) for row in zip(*terms.values(), strict=True)], dtype=np.float64)
+    columns = [values.tolist() for values in terms.values()]
+    return np.array([math.fsum(row) for row in zip(*columns, strict=True)], dtype=np.float64)
 
 
 def _check_lengths(completions: Sequence[str], **others: Sequence[Any] | None) -> None:

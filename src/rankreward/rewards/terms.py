@@ -70,7 +70,7 @@ def term_values(  # noqa: C901 - one case a kind
         case Blocks():
             values = [response.format_failure is None for response in responses]
         case Answer():
-            values = [response.answered for response in responses]
+            return rollouts.answered.astype(np.float64)
         case Caption():
             values = [bool(response.caption) for response in responses]
         case Keyword():
