@@ -12,7 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_kernels import twice
 
-from rankreward.metrics.text import repeated_sentences, repeated_sentences_of
+import rankreward as rr
+from rankreward.compiled import as_bytes
+from rankreward.metrics import kernels, text
 from rankreward.parsing import SCHEMAS, Objects, Response, Schema
 from rankreward.parsing.batch import parse_many
 from rankreward.parsing.response import TOLERANCES, parse_for
@@ -25,7 +27,7 @@ NUMBERS = [
     "0.00000000000001", "123456.789012345", "-1000000", "1e2", "1.", "01", "1000000.1", "1000001",
     "123456.7890123456", "00", "-", ".5", "NaN", "true", '"3"', "0.000000000000001", "4E0",
 ]  # fmt: skip
-PLAIN = len("0 -0 -0.0 7 12.5 840 0.1 -3.25 1e6 1e6 999 1e-14 1234 -1e6".split())
+PLAIN = NUMBERS.index("1e2")  # what comes before is read by the kernel
 HOSTILE = [
     "<think>", "</think>", "<answer>", "</answer>", "<caption>", "</caption>", "<look>", "</look>",
     "[", "]", "{", "}", ",", ":", '"', "\\", "0", "9", ".", "-", " ", "\n", "\x00", "\x1c", "\x85",
@@ -53,7 +55,7 @@ def values(response: Response) -> list[Any]:
 
 def check(texts: Sequence[str], settings: Settings) -> None:
     """The batch by Python, by the kernels, and each text by itself."""
-    one_by_one = [values(parse_for(text, settings)) for text in texts]
+    one_by_one = [values(parse_for(each, settings)) for each in texts]
     for many in twice(lambda: parse_many(texts, settings)):
         assert [values(response) for response in many] == one_by_one
 
@@ -93,7 +95,9 @@ def completions(draw: st.DrawFn, response: Settings) -> str:
         keys = dict(zip(schema.keys, schema.sizes, strict=True))
         names = draw(st.permutations(list(keys)))
         if not plain:
-            names = draw(st.sampled_from([names, names[1:], [*names, *names[:1]], [*names, "more"]]))
+            names = draw(
+                st.sampled_from([names, names[1:], [*names, *names[:1]], [*names, "more"]])
+            )
         parts = [
             f'{blank()}"{name}"{blank()}:{blank()}{numbers(keys.get(name, 1))}{blank()}'
             for name in names
@@ -107,25 +111,25 @@ def completions(draw: st.DrawFn, response: Settings) -> str:
     else:
         count = draw(st.sampled_from([0, 1, 1, 2, 2, 3]))
         body = "[" + (",".join(blank() + entry() + blank() for _ in range(count)) or blank()) + "]"
-    text = f"<answer>{blank()}{body}{blank()}</answer>"
+    whole = f"<answer>{blank()}{body}{blank()}</answer>"
     if "caption" in schema.blocks:
         said = draw(st.sampled_from(["a cup", " \u00e9 ", "<b>", " ", "", "<look>x</look>"]))
-        text += f"{draw(st.sampled_from(BLANKS))}<caption>{said}</caption>"
+        whole += f"{draw(st.sampled_from(BLANKS))}<caption>{said}</caption>"
     if response.think:
         thought = "".join(draw(st.lists(st.sampled_from(THINKING), max_size=5)))
         between = draw(st.sampled_from([*BLANKS, "\x0b\x1f", "\x85"]))
-        text = f"<think>{thought}</think>{between}{text}"
-    return text
+        whole = f"<think>{thought}</think>{between}{whole}"
+    return whole
 
 
 @st.composite
 def edited(draw: st.DrawFn, response: Settings) -> str:
     """One place of a text is another, more or less."""
-    text = draw(completions(response))
-    place = draw(st.integers(0, len(text)))
+    whole = draw(completions(response))
+    place = draw(st.integers(0, len(whole)))
     cut = draw(st.integers(0, 1))
-    new = draw(st.sampled_from(["", *HOSTILE, *text[-40:]]))
-    return text[:place] + new + text[place + cut :]
+    new = draw(st.sampled_from(["", *HOSTILE, *whole[-40:]]))
+    return whole[:place] + new + whole[place + cut :]
 
 
 hostile = st.lists(st.sampled_from(HOSTILE), max_size=30).map("".join)
@@ -137,3 +141,92 @@ def test_a_batch_is_read_as_one_by_one(data: st.DataObject, response: Settings) 
     """Well formed, nearly so, and hostile, in one batch, by any schema and with any tolerance."""
     each = st.one_of(completions(response), edited(response), edited(response), hostile)
     check(data.draw(st.lists(each, max_size=6)), response)
+
+
+@pytest.mark.parametrize(
+    "schema", [name for name, each in SCHEMAS.items() if each.keys and not each.label]
+)
+@pytest.mark.parametrize("think", [True, False])
+def test_what_is_well_formed_is_read_by_the_kernel(
+    schema: Any, think: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """White space, the order of keys and fractions are no reason to read a text the slow way."""
+    layout: Schema = SCHEMAS[schema]
+    keys = zip(layout.keys[::-1], layout.sizes[::-1], strict=True)
+    entry = ",\n".join(f' "{key}" : [ {", ".join(["-12.5"] * size)} ]\t' for key, size in keys)
+    bodies = ["{" + entry + "}"]
+    if layout.form == "list":
+        bodies = ["[]", f"[{{{entry}}}]", f" [ {{{entry}}} , {{{entry}}} ]\n"]
+    caption = "\n<caption> a cup </caption>" if "caption" in layout.blocks else ""
+    before = "<think>\u00e9 <look> the red one </look></think>\n" if think else ""
+    texts = [f"{before}<answer>{body}</answer>{caption}" for body in bodies]
+    keyword = "look" if think else None
+    asked = Settings(schema=schema, frame=Frame(width=9, height=9), think=think, keyword=keyword)
+    check(texts, asked)
+    monkeypatch.setattr("rankreward.parsing.batch.parse_for", None)
+    read = parse_many(np.array(texts), asked)
+    assert all(response.failure is None for response in read)
+    assert {response.looks for response in read} == {("the red one",) if think else ()}
+
+
+@settings(max_examples=300)
+@given(
+    st.lists(
+        st.lists(
+            st.sampled_from(["a", "A", "b", "5", "a. ", "a b. ", " ", "\n", "_", ".", "!", "?", "<b>",
+                             "</b>", "<", "</", ">", "/", "<B>", "<a_>", "\x00", "\x1f", "\u3002", "\u00e9"]),
+            max_size=40,
+        ).map("".join),
+        max_size=6,
+    )
+)  # fmt: skip
+def test_repetitions_of_a_batch_are_those_of_its_texts(texts: list[str]) -> None:
+    """Marks inside numbers, tags, other alphabets: counted as one by one."""
+    expected = [text.repeated_sentences(each) for each in texts]
+    for counts in twice(lambda: text.repeated_sentences_of(texts)):
+        assert counts.dtype == np.int64
+        assert counts.tolist() == expected
+
+
+def test_sentences_are_told_apart_where_their_hashes_are_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Hashes only say which sentences to compare; too many of one hash are left to Python."""
+    monkeypatch.setattr(kernels, "_PRIME", np.uint64(0))
+    for count, expected in ((0, 1), (100, 2), (255, 2), (300, -1)):
+        words = ". ".join(f"no {k}" for k in range(count))
+        found = np.empty(1, np.int64)
+        data, stops = as_bytes([f"Yes it. {words}. No 1. yes <b>it"])
+        kernels.count_repeats.py_func(data, stops, text._TABLE, found)
+        assert found.tolist() == [expected]
+
+
+def test_sentences_that_all_meet_in_one_place_of_the_table_are_counted() -> None:
+    """Who knows the hash makes the kernel give up, not run for ever."""
+    letters = np.arange(97, 123, dtype=np.uint64)
+    hashes = kernels._BASIS
+    for place, letter in enumerate(np.meshgrid(*[letters] * 4, indexing="ij")):
+        hashes = (hashes ^ (letter | np.uint64(0 if place else 256))) * kernels._PRIME
+    met = np.argwhere((hashes ^ (hashes >> kernels._HALF)) & np.uint64(1023) == 0)
+    words = ["".join(chr(97 + k) for k in row) for row in met.tolist()]
+    assert 300 < len(words) < 512
+    words += [words[-1]]
+    found = np.empty(1, np.int64)
+    data, stops = as_bytes([". ".join(words)])
+    kernels.count_repeats(data, stops, text._TABLE, found)
+    assert found.tolist() == [-1]
+    assert twice(lambda: text.repeated_sentences_of([". ".join(words)]).tolist()) == [[1], [1]]
+
+
+@pytest.mark.parametrize(
+    "shape", ["<", "<a", "</a>", "a.", "a", ".", " ", "1.", "ab. ", "a b c d. "]
+)
+def test_repetitions_are_counted_in_linear_time(shape: str) -> None:
+    """A hundred thousand characters take milliseconds, whatever they are."""
+    rr.warmup()
+    numbered = "".join(f"{shape}{k}" for k in range(20_000))
+    for long in (shape * (100_000 // len(shape)), numbered):
+        expected = text.repeated_sentences(long)
+        begin = time.perf_counter()
+        assert text.repeated_sentences_of([long, "a. a."]).tolist() == [expected, 1]
+        assert time.perf_counter() - begin < 0.5

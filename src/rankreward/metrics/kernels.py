@@ -1,9 +1,9 @@
 """The compiled kernels of metrics, each for a whole batch.
 
-Geometry: they sort, compare and match objects. A batch is ragged: the objects of all its samples stand in one array, one sample after the other,
-and `counts` says how many each has. The pairs of a sample, every object of one side with every
-object of the other, stand in one array likewise, row by row.
-Text: one counts repeated sentences.
+Geometry is sorted, compared and matched. A batch is ragged: the objects of all its samples stand in
+one array, one sample after the other, and `counts` says how many each has. The pairs of a sample,
+every object of one side with every object of the other, stand in one array likewise, row by row. In
+texts repeated sentences are counted.
 
 Importing this file loads Numba; see `compiled`. The twins are in `ragged` and `text`, and their
 answers are the same to the bit.
@@ -172,7 +172,11 @@ def count_repeats(data: Any, stops: Any, table: Any, repeats: Any) -> None:
         longest = max(longest, stop - begin)
         begin = stop + 1
     most = longest // 2 + 1
-    starts, ends, hashes = np.empty(most, np.int64), np.empty(most, np.int64), np.empty(most, np.uint64)
+    starts, ends, hashes = (
+        np.empty(most, np.int64),
+        np.empty(most, np.int64),
+        np.empty(most, np.uint64),
+    )
     slots = np.empty(4 * most, np.int64)
     begin = 0
     for text in range(len(stops)):

@@ -38,7 +38,7 @@ def parse_many(texts: Sequence[str], response: Settings) -> list[Response]:
     """
     schema = SCHEMAS[response.schema_]
     compiled = None
-    if schema.form in {"list", "object"} and schema.label is None and texts:
+    if schema.form in {"list", "object"} and schema.label is None and len(texts):
         compiled = kernels(KERNELS, sum(map(len, texts)) * _CHARACTER)
     if compiled is None:
         return [parse_for(text, response) for text in texts]

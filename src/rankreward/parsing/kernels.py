@@ -103,7 +103,7 @@ def _entry(data: Any, place: Any, keys: Any, bounds: Any, sizes: Any, row: Any) 
         if turn > 0:
             place = _sign(data, place, ord(","))
         after, column, key = _NO, 0, 0
-        for key in range(len(sizes)):  # noqa: B007 - the one that is found is used
+        for key in range(len(sizes)):
             after = _after(data, place, keys, bounds, key)
             if after != _NO:
                 break
@@ -172,10 +172,12 @@ def read_faultless(
     Args:
         data: the texts.
         stops: (B,) where each ends.
-        words, bounds: the opening and the closing tag of think, answer and what blocks follow,
-            and last, if there is one to look for, of the keyword.
+        words: the opening and the closing tag of think, answer and what blocks follow, and last,
+            if there is one to look for, of the keyword.
+        bounds: the bounds of these words.
         tags: how many of them are not the keyword's.
-        keys, key_bounds: the keys of an entry, in their quotes.
+        keys: the keys of an entry, in their quotes.
+        key_bounds: the bounds of these words.
         sizes: how many numbers each holds.
         think: whether there is a think block.
         listed: whether the answer is a list of entries, or one entry.

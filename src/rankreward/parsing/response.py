@@ -16,7 +16,14 @@ from rankreward.parsing.answers import Objects, parse_objects
 from rankreward.parsing.failure import Failure
 from rankreward.parsing.prompt_tags import parse_prompt_tags
 from rankreward.parsing.schemas import SCHEMAS, Schema
-from rankreward.parsing.tags import Blocks, Span, find_any_bodies, find_blocks, find_bodies, lower_tags
+from rankreward.parsing.tags import (
+    Blocks,
+    Span,
+    find_any_bodies,
+    find_blocks,
+    find_bodies,
+    lower_tags,
+)
 from rankreward.recipe import Response as Settings
 from rankreward.recipe import SchemaName, Tolerance
 

@@ -250,11 +250,12 @@ class Scorer:
         _check_lengths(completions, **columns)
         if images is None and self._resources.needs_images:
             raise InputError(f"images: recipe {self.recipe.name!r} looks at the images, got none")
-        for index, text in enumerate(completions):
+        texts = list(completions)
+        for index, text in enumerate(texts):
             if not isinstance(text, str):
                 kind = type(text).__name__
                 raise InputError(f"completions[{index}]: expected a string, got {kind}")
-        responses = parse_many(completions, self.recipe.response)
+        responses = parse_many(texts, self.recipe.response)
         return Rollouts(
             responses=responses,
             references=references,

@@ -66,17 +66,18 @@ def term_values(  # noqa: C901 - one case a kind
             similarity gives what it should not.
     """
     responses = rollouts.responses
+    values: Sequence[bool] | NDArray[np.bool_]
     match term:
         case Blocks():
             values = [response.format_failure is None for response in responses]
         case Answer():
-            return rollouts.answered.astype(np.float64)
+            values = rollouts.answered
         case Caption():
             values = [bool(response.caption) for response in responses]
         case Keyword():
             values = [bool(response.looks) for response in responses]
         case NonRepeat():
-            return _fresh(responses, term.max_repeats)
+            values = _fresh(responses, term.max_repeats)
         case Released():
             return np.array([each[name] for each in components(term.system, rollouts)], dtype=float)
         case OwnTerm():
@@ -116,14 +117,14 @@ def length_factor(scale: LengthBudget, rollouts: Rollouts) -> Floats:
     return length_score(length, budget, scale.slope)
 
 
-def _fresh(responses: Sequence[Response], max_repeats: int) -> Floats:
+def _fresh(responses: Sequence[Response], max_repeats: int) -> NDArray[np.bool_]:
     """The reasoning is judged where there is any; coordinates of the answer are no sentences."""
     texts = [each.text if each.think is None else each.think for each in responses]
     fresh = repeated_sentences_of(texts) <= max_repeats
     together = "".join(texts)  # one search finds that nobody copied
     if any(placeholder in together for placeholder in PLACEHOLDERS):
         fresh &= [not any(each in text for each in PLACEHOLDERS) for text in texts]
-    return fresh.astype(np.float64)
+    return fresh
 
 
 def _revision_gain(term: RevisionGain, rollouts: Rollouts, recipe: Recipe) -> Floats:
