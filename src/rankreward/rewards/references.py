@@ -16,6 +16,7 @@ import numpy as np
 from rankreward.errors import BadReferenceError
 from rankreward.parsing import SCHEMAS, Objects, Schema
 from rankreward.parsing.answers import parse_objects
+from rankreward.parsing.batch import read_objects
 from rankreward.parsing.failure import Failure
 from rankreward.recipe import (
     MASKED,
@@ -54,17 +55,20 @@ def read_references(references: Sequence[Any], recipe: Recipe) -> list[Target]:
     Raises:
         BadReferenceError: one cannot be read; the message names the place and the reason.
     """
+    texts = list(dict.fromkeys(each for each in references if isinstance(each, str)))
+    objects = read_objects(texts, SCHEMAS[recipe.response.schema_])
+    quick = {text: each for text, each in zip(texts, objects, strict=True) if each is not None}
     read: dict[Any, Target] = {}
     targets = []
     for index, reference in enumerate(references):
         key = reference if isinstance(reference, str) else id(reference)
         if key not in read:
-            read[key] = _read(reference, index, recipe)
+            read[key] = _read(reference, index, recipe, quick)
         targets.append(read[key])
     return targets
 
 
-def _read(reference: Any, index: int, recipe: Recipe) -> Target:
+def _read(reference: Any, index: int, recipe: Recipe, quick: Mapping[str, Objects]) -> Target:
     response = recipe.response
     if response.schema_ == "text":
         if not isinstance(reference, str) or not reference.strip():
@@ -75,7 +79,7 @@ def _read(reference: Any, index: int, recipe: Recipe) -> Target:
     assert response.frame is not None
     schema = SCHEMAS[response.schema_]
     if not needs_masks(recipe):
-        return Target(objects=_objects(reference, index, schema, response.frame))
+        return Target(objects=_objects(reference, index, schema, response.frame, quick))
     if isinstance(reference, str):
         reference = _load(reference, index)
     if not isinstance(reference, Mapping) or "mask" not in reference:
@@ -91,7 +95,7 @@ def _read(reference: Any, index: int, recipe: Recipe) -> Target:
                 f"references[{index}]: expected the key 'objects' beside 'mask', which recipe "
                 f"{recipe.name!r} needs, got {', '.join(map(str, reference))}"
             )
-        objects = _objects(reference["objects"], index, schema, response.frame)
+        objects = _objects(reference["objects"], index, schema, response.frame, quick)
         if bool(len(objects)) != bool(mask.any()):
             raise BadReferenceError(
                 f"references[{index}]: expected a mask that is empty if there are no objects, and "
@@ -111,13 +115,16 @@ def _needs_objects(recipe: Recipe) -> bool:
     return any(isinstance(part, kinds) for part in parts)
 
 
-def _objects(reference: Any, index: int, schema: Schema, frame: Frame) -> Objects:
+def _objects(
+    reference: Any, index: int, schema: Schema, frame: Frame, quick: Mapping[str, Objects]
+) -> Objects:
     text = reference if isinstance(reference, str) else _dump(reference, index, schema)
     tagged = _TAGGED.fullmatch(text) if schema.form == "object" else None
+    read: Objects | Failure | None = quick.get(text)
     if tagged is not None:
         numbers = np.array([float(value) for value in tagged.groups()])
-        read: Objects | Failure = Objects(numbers[None, :4], numbers[4:].reshape(1, 2, 2))
-    else:
+        read = Objects(numbers[None, :4], numbers[4:].reshape(1, 2, 2))
+    elif read is None:
         read = parse_objects(text, 0, schema, max_objects=len(text))
     if isinstance(read, Failure):
         shown = text if len(text) <= 60 else text[:57] + "..."

@@ -40,6 +40,8 @@ from rankreward.shaping.groups import group_index
 
 Floats = NDArray[np.float64]
 
+_FIRST_WORDS = {placeholder.split()[0] for placeholder in PLACEHOLDERS}
+
 
 def term_values(  # noqa: C901 - one case a kind
     name: str,
@@ -121,8 +123,8 @@ def _fresh(responses: Sequence[Response], max_repeats: int) -> NDArray[np.bool_]
     """The reasoning is judged where there is any; coordinates of the answer are no sentences."""
     texts = [each.text if each.think is None else each.think for each in responses]
     fresh = repeated_sentences_of(texts) <= max_repeats
-    together = "".join(texts)  # one search finds that nobody copied
-    if any(placeholder in together for placeholder in PLACEHOLDERS):
+    together = "".join(texts)  # in which a few searches find that nobody copied
+    if any(word in together for word in _FIRST_WORDS):
         fresh &= [not any(each in text for each in PLACEHOLDERS) for text in texts]
     return fresh
 
