@@ -15,8 +15,8 @@ from test_kernels import twice
 import rankreward as rr
 from rankreward.compiled import as_bytes
 from rankreward.metrics import kernels, text
-from rankreward.parsing import SCHEMAS, Objects, Response, Schema
-from rankreward.parsing.batch import parse_many
+from rankreward.parsing import SCHEMAS, Objects, Response, Schema, parse_objects
+from rankreward.parsing.batch import parse_many, read_objects
 from rankreward.parsing.response import TOLERANCES, parse_for
 from rankreward.recipe import Frame
 from rankreward.recipe import Response as Settings
@@ -230,3 +230,55 @@ def test_repetitions_are_counted_in_linear_time(shape: str) -> None:
         begin = time.perf_counter()
         assert text.repeated_sentences_of([long, "a. a."]).tolist() == [expected, 1]
         assert time.perf_counter() - begin < 0.5
+
+
+@given(data=st.data(), response=responses())
+def test_references_are_read_as_one_by_one(data: st.DataObject, response: Settings) -> None:
+    """What the kernel reads of JSON alone is what the parser reads; of the rest it says nothing."""
+    schema = SCHEMAS[response.schema_]
+    asked = response.model_copy(update={"think": False, "keyword": None})
+    each = st.one_of(completions(asked), edited(asked))
+    texts = [
+        whole.split("<answer>")[-1].split("</answer>")[0]
+        for whole in data.draw(st.lists(each, max_size=6))
+    ]
+    by_python, by_kernel = twice(lambda: read_objects(texts, schema))
+    assert by_python == [None] * len(texts)
+    for body, mine in zip(texts, by_kernel, strict=True):
+        if mine is not None:
+            theirs = parse_objects(body, 0, schema, len(body))
+            assert isinstance(theirs, Objects)
+            assert mine.boxes.tobytes() == theirs.boxes.tobytes()
+            assert mine.points.tobytes() == theirs.points.tobytes()
+            assert (mine.boxes.shape, mine.points.shape) == (
+                theirs.boxes.shape,
+                theirs.points.shape,
+            )
+
+
+@pytest.mark.parametrize(
+    ("before", "unit", "after"),
+    [
+        ("", "<think>", ""),
+        ("<think>", "<", "</think><answer>[]</answer>"),
+        ("<think>", "</thin", "</think><answer>[]</answer>"),
+        ("<think>", "<look>", "</think><answer>[]</answer>"),
+        ("<think>", "<look>a</look>", "</think><answer>[]</answer>"),
+        ("<think>a</think>", " \n", "<answer>[]</answer>"),
+        ("<think>a</think><answer>", " \n", "[]</answer>"),
+        ("<think>a</think><answer>", "[", "</answer>"),
+        ("<think>a</think><answer>[", "{", "]</answer>"),
+        ("<think>a</think><answer>[", '{"bbox_2d":[1,2,3,4],"point_2d":[1,2]},', "0]</answer>"),
+        ('<think>a</think><answer>[{"bbox_2d":[', "1", "]</answer>"),
+        ('<think>a</think><answer>[{"bbox_2d":[1.', "0", "]</answer>"),
+        ('<think>a</think><answer>[{"', "bbox_2d", "]</answer>"),
+    ],
+)
+def test_a_batch_is_read_in_linear_time(before: str, unit: str, after: str) -> None:
+    """A hundred thousand characters of anything take the kernel no longer than of prose."""
+    asked = Settings(schema="grounding_list", frame=Frame(width=9, height=9), keyword="look")
+    long = before + unit * (100_000 // len(unit)) + after
+    check([long, "<think>a</think><answer>[]</answer>", long[:-1]], asked)
+    begin = time.perf_counter()
+    parse_many([long] * 5, asked)
+    assert time.perf_counter() - begin < 1.0

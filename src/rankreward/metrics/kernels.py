@@ -158,13 +158,44 @@ def match_ragged(costs: Any, row_counts: Any, column_counts: Any, chosen: Any) -
         first_row += rows
 
 
+@kernel("int64(uint8[::1], int64[:, ::1], uint64[::1], int64, int64[::1])", nogil=True)
+def _repeated(data: Any, spans: Any, hashes: Any, count: Any, slots: Any) -> Any:
+    """How many of `count` sentences repeat an earlier one; -1 where many meet in the hash table."""
+    size = 2
+    while size < 2 * count:
+        size *= 2
+    slots[:size] = -1
+    repeated = 0
+    for sentence in range(count):
+        start, end, hashed = spans[sentence, 0], spans[sentence, 1], hashes[sentence]
+        slot = np.int64(hashed ^ (hashed >> _HALF)) & (size - 1)
+        for _ in range(_PROBES):
+            other = slots[slot]
+            if other == -1:
+                slots[slot] = sentence
+                break
+            if hashes[other] == hashed and spans[other, 1] - spans[other, 0] == end - start:
+                ahead = spans[other, 0] - start
+                place = start
+                while place < end and data[place] == data[place + ahead]:
+                    place += 1
+                if place == end:
+                    repeated += 1
+                    break
+            slot = (slot + 1) & (size - 1)
+        else:
+            return -1
+    return repeated
+
+
 @kernel(f"void(uint8[::1], int64[::1], uint8[::1], {_COUNTS})", nogil=True)
 def count_repeats(data: Any, stops: Any, table: Any, repeats: Any) -> None:
     """How many sentences of each text repeat an earlier one; -1 where that takes too long to say.
 
     `data` holds ASCII texts, which end at `stops`, a zero after each. They are overwritten by
     their words, so that a sentence is compared with others where it stands. `table` makes a byte
-    lower case, a line feed where it ends a sentence, and a space where it is in no word.
+    lower case, a line feed where it may end a sentence or begin a tag, and a space where it is in
+    no word.
     """
     longest = 0
     begin = 0
@@ -172,24 +203,20 @@ def count_repeats(data: Any, stops: Any, table: Any, repeats: Any) -> None:
         longest = max(longest, stop - begin)
         begin = stop + 1
     most = longest // 2 + 1
-    starts, ends, hashes = (
-        np.empty(most, np.int64),
-        np.empty(most, np.int64),
-        np.empty(most, np.uint64),
-    )
+    spans, hashes = np.empty((most, 2), np.int64), np.empty(most, np.uint64)
     slots = np.empty(4 * most, np.int64)
     begin = 0
     for text in range(len(stops)):
         stop, place, start, end, count = stops[text], begin, begin, begin, 0
         last, hashed = 32, _BASIS
-        data[stop] = ord("<")  # all that is out of the ordinary begins with a mark
+        data[stop] = ord("<")  # the end is one of the marks at which to stop
         while place <= stop:
             byte = table[data[place]]
-            if byte == 10 or data[place] == ord("<"):
-                if place == stop or (byte == 10 and not 48 <= data[place + 1] <= 57):
+            if byte == 10:
+                if place == stop or (data[place] != ord("<") and not 48 <= data[place + 1] <= 57):
                     end -= end > start and last == 32
                     if end > start:
-                        starts[count], ends[count], hashes[count] = start, end, hashed
+                        spans[count, 0], spans[count, 1], hashes[count] = start, end, hashed
                         count += 1
                     start, last, hashed = end, 32, _BASIS
                     place += 1
@@ -207,32 +234,7 @@ def count_repeats(data: Any, stops: Any, table: Any, repeats: Any) -> None:
             mixed = (hashed ^ np.uint64(byte) ^ (_SPACE if last == 32 else _NO_SPACE)) * _PRIME
             hashed = mixed if byte != 32 else hashed
             data[end] = byte
-            end += byte != 32 or last != 32
+            end += (byte != 32) | (last != 32)
             last = byte
-        size = 2
-        while size < 2 * count:
-            size *= 2
-        slots[:size] = -1
-        repeated = 0
-        for sentence in range(count):
-            slot = np.int64(hashes[sentence] ^ (hashes[sentence] >> _HALF)) & (size - 1)
-            first, end = starts[sentence], ends[sentence]
-            probes = 0
-            while slots[slot] >= 0 and probes < _PROBES:
-                other = slots[slot]
-                if hashes[other] == hashes[sentence] and ends[other] - starts[other] == end - first:
-                    k = 0
-                    while first + k < end and data[starts[other] + k] == data[first + k]:
-                        k += 1
-                    if first + k == end:
-                        break
-                slot = (slot + 1) & (size - 1)
-                probes += 1
-            if probes == _PROBES:
-                repeated = -1
-                break
-            if slots[slot] >= 0:
-                repeated += 1
-            slots[slot] = sentence if slots[slot] < 0 else slots[slot]
-        repeats[text] = repeated
+        repeats[text] = _repeated(data, spans, hashes, count, slots)
         begin = stop + 1

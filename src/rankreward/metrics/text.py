@@ -28,7 +28,9 @@ _ASCII = bytes(
     ord(chr(code).lower()) if chr(code).isalnum() else 10 if chr(code) in ".!?" else 32
     for code in range(128)
 ) + bytes(128)
+# The kernel's, which has to stop at a tag as well.
 _TABLE = np.frombuffer(bytearray(_ASCII), np.uint8)
+_TABLE[ord("<")] = 10
 
 KERNELS = "rankreward.metrics.kernels"
 _CHARACTER = 2e-8  # what `repeated_sentences` takes, in seconds; `compiled` adds it up
