@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from rankreward.compiled import as_bytes, kernels
 from rankreward.parsing.answers import Objects, boxes_and_points
+from rankreward.parsing.numbers import LIMIT
 from rankreward.parsing.response import Response, find_looks, parse_for
 from rankreward.parsing.schemas import SCHEMAS, Schema
 from rankreward.parsing.tags import Span
@@ -99,7 +100,11 @@ def _read(
     think: bool,
     most: int,
 ) -> list[tuple[list[int], Objects | None]] | None:
-    """What the kernel says of each text, and the objects in it; None while there is no kernel."""
+    """What the kernel says of each text, and the objects in it.
+
+    None as a whole for schemas that it does not know, and until it is loaded; None for the objects
+    of a text that it cannot vouch for.
+    """
     compiled = None
     if schema.form in {"list", "object"} and schema.label is None and len(texts):
         compiled = kernels(KERNELS, sum(map(len, texts)) * _CHARACTER)
@@ -115,6 +120,7 @@ def _read(
         len(tags),
         *_words([f'"{key}"' for key in schema.keys]),
         np.array(schema.sizes, dtype=np.int64),
+        LIMIT,
         think,
         schema.form == "list",
         most,

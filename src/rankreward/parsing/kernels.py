@@ -18,7 +18,6 @@ from __future__ import annotations
 from typing import Any
 
 from rankreward.compiled import kernel
-from rankreward.parsing.numbers import LIMIT
 
 _BYTES = "uint8[::1]"
 _WORDS = f"{_BYTES}, int64[::1]"  # words one after the other, and their bounds
@@ -26,7 +25,7 @@ _WORDS = f"{_BYTES}, int64[::1]"  # words one after the other, and their bounds
 # What `read_faultless` says of a text, a column each.
 THINK_STOP, LOOK, LOOK_STOP, ANSWER, ANSWER_STOP, CAPTION, CAPTION_STOP, LOOKS, ROW = range(9)
 _NO = -1
-MANY = 2  # looks, which are left to `tags.find_bodies`
+_MANY = 2  # looks, which are left to `tags.find_bodies`
 _DIGITS = 15  # so many make an exact float64, and so does their power of ten: one rounding
 
 
@@ -63,8 +62,8 @@ def _sign(data: Any, place: Any, sign: Any) -> Any:
     return _gap(data, place + 1) if data[place] == sign else _NO
 
 
-@kernel(f"Tuple((int64, float64))({_BYTES}, int64)", nogil=True)
-def _number(data: Any, place: Any) -> Any:
+@kernel(f"Tuple((int64, float64))({_BYTES}, int64, float64)", nogil=True)
+def _number(data: Any, place: Any, limit: Any) -> Any:
     """The place after a number, and the number."""
     negative = data[place] == ord("-")
     if negative:
@@ -89,13 +88,13 @@ def _number(data: Any, place: Any) -> Any:
     elif whole == 0:
         negative = False  # -0 is an integer, of which there is one zero
     value = whole / scale
-    if digits > _DIGITS or value > LIMIT:
+    if digits > _DIGITS or value > limit:
         return _NO, 0.0
     return place, -value if negative else value
 
 
-@kernel(f"int64({_BYTES}, int64, {_WORDS}, int64[::1], float64[::1])", nogil=True)
-def _entry(data: Any, place: Any, keys: Any, bounds: Any, sizes: Any, row: Any) -> Any:
+@kernel(f"int64({_BYTES}, int64, {_WORDS}, int64[::1], float64, float64[::1])", nogil=True)
+def _entry(data: Any, place: Any, keys: Any, bounds: Any, sizes: Any, limit: Any, row: Any) -> Any:
     """The place after an entry and the white space after it; its numbers are put into `row`."""
     place = _sign(data, place, ord("{"))
     seen = 0
@@ -115,7 +114,7 @@ def _entry(data: Any, place: Any, keys: Any, bounds: Any, sizes: Any, row: Any) 
         for i in range(sizes[key]):
             if i > 0:
                 place = _sign(data, place, ord(","))
-            place, row[column + i] = _number(data, place)
+            place, row[column + i] = _number(data, place, limit)
         place = _sign(data, place, ord("]"))
     return _sign(data, place, ord("}"))
 
@@ -148,7 +147,7 @@ def _body(
 
 @kernel(
     f"void({_BYTES}, int64[::1], {_WORDS}, int64, {_WORDS}, int64[::1], "
-    "boolean, boolean, int64, float64[:, ::1], int64[:, ::1], int64[::1])",
+    "float64, boolean, boolean, int64, float64[:, ::1], int64[:, ::1], int64[::1])",
     nogil=True,
 )
 def read_faultless(
@@ -160,6 +159,7 @@ def read_faultless(
     keys: Any,
     key_bounds: Any,
     sizes: Any,
+    limit: Any,
     think: Any,
     listed: Any,
     most: Any,
@@ -179,6 +179,7 @@ def read_faultless(
         keys: the keys of an entry, in their quotes.
         key_bounds: the bounds of these words.
         sizes: how many numbers each holds.
+        limit: how far from 0 they may be.
         think: whether there is a think block.
         listed: whether the answer is a list of entries, or one entry.
         most: how many it may have.
@@ -197,16 +198,16 @@ def read_faultless(
             span[THINK_STOP], span[LOOK], span[LOOK_STOP] = place, looks[1], looks[3]
             place = _blank(data, _after(data, place, words, bounds, 1))
         once = looks[0] == 1 and looks[2] == 1 and looks[1] <= looks[3]
-        span[LOOKS] = 1 if once else min(looks[0], looks[2]) * MANY
+        span[LOOKS] = 1 if once else min(looks[0], looks[2]) * _MANY
         place = _after(data, place, words, bounds, 2)
         span[ANSWER] = place
         place = _sign(data, place, ord("[")) if listed else _gap(data, place)
         if not (listed and data[place] == ord("]")):
-            place = _entry(data, place, keys, key_bounds, sizes, rows[row])
+            place = _entry(data, place, keys, key_bounds, sizes, limit, rows[row])
             row += 1
             while listed and data[place] == ord(",") and row - first < most:
                 place = _sign(data, place, ord(","))
-                place = _entry(data, place, keys, key_bounds, sizes, rows[row])
+                place = _entry(data, place, keys, key_bounds, sizes, limit, rows[row])
                 row += 1
         if listed:
             place = _sign(data, place, ord("]"))
