@@ -452,5 +452,7 @@ def test_keys_are_checked_under_any_normalizer(kind: dict[str, Any]) -> None:
 
 def test_unknown_normalizer_is_named() -> None:
     """With the kinds that there are."""
-    with pytest.raises(rr.ConfigError, match=r"accuracy\.normalizer\.kind: .*ecdf, released_ecdf, none, zs"):
+    with pytest.raises(
+        rr.ConfigError, match=r"accuracy\.normalizer\.kind: .*ecdf, released_ecdf, none, zs"
+    ):
         normalized({"kind": "rank"})
