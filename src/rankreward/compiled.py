@@ -12,14 +12,21 @@ import importlib
 import os
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from rankreward.errors import StateError
 
 PRICE = 1.0  # seconds that loading takes, the cache being there
-MODULES = ("rankreward.metrics.kernels", "rankreward.quantiles.kernels")
+MODULES = (
+    "rankreward.parsing.kernels",
+    "rankreward.metrics.kernels",
+    "rankreward.quantiles.kernels",
+)
 
 _lock = threading.Lock()
 _loaded: dict[str, ModuleType] = {}
@@ -88,6 +95,24 @@ def kernel(signature: str, *, nogil: bool) -> Callable[[Callable[..., Any]], Any
             return njit(signature, nogil=nogil, error_model="numpy")(function)
 
     return decorate
+
+
+def as_bytes(texts: Sequence[str]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    r"""Texts as kernels read them, one after the other, each with a zero byte after it.
+
+    A byte is a character, so that places are those of the texts; what is not ASCII is a ``?``.
+
+    Returns:
+        The bytes, and the place of the zero after each text.
+
+    Example:
+        >>> data, stops = as_bytes(["a\u00e9", ""])
+        >>> data.tobytes(), stops.tolist()
+        (b'a?\x00\x00', [2, 3])
+    """
+    joined = bytearray("\0".join([*texts, ""]), "ascii", "replace")
+    lengths = np.fromiter(map(len, texts), np.int64, len(texts))
+    return np.frombuffer(joined, np.uint8), np.cumsum(lengths + 1) - 1
 
 
 def _after_fork() -> None:

@@ -1,10 +1,11 @@
-"""The compiled kernels of geometry: they sort, compare and match the objects of a whole batch.
+"""The compiled kernels of metrics, each for a whole batch.
 
-A batch is ragged: the objects of all its samples stand in one array, one sample after the other,
-and `counts` says how many each has. The pairs of a sample, every object of one side with every
-object of the other, stand in one array likewise, row by row.
+Geometry is sorted, compared and matched. A batch is ragged: the objects of all its samples stand in
+one array, one sample after the other, and `counts` says how many each has. The pairs of a sample,
+every object of one side with every object of the other, stand in one array likewise, row by row. In
+texts repeated sentences are counted.
 
-Importing this file loads Numba; see `compiled`. The twins in NumPy are in `ragged`, and their
+Importing this file loads Numba; see `compiled`. The twins are in `ragged` and `text`, and their
 answers are the same to the bit.
 """
 
@@ -18,6 +19,9 @@ from rankreward.compiled import kernel
 
 _TABLE = "float64[:, ::1]"
 _COUNTS = "int64[::1]"
+_PROBES = 256  # places where a sentence is looked for; half of the table is empty
+_BASIS, _PRIME, _HALF = np.uint64(0xCBF29CE484222325), np.uint64(0x100000001B3), np.uint64(32)
+_SPACE, _NO_SPACE = np.uint64(256), np.uint64(0)
 
 
 @kernel(f"void({_TABLE}, {_COUNTS}, int64[::1])", nogil=True)
@@ -152,3 +156,85 @@ def match_ragged(costs: Any, row_counts: Any, column_counts: Any, chosen: Any) -
             chosen[first_row + k] = row_of[k] if turned else column_of[k]
         first_cost += rows * columns
         first_row += rows
+
+
+@kernel("int64(uint8[::1], int64[:, ::1], uint64[::1], int64, int64[::1])", nogil=True)
+def _repeated(data: Any, spans: Any, hashes: Any, count: Any, slots: Any) -> Any:
+    """How many of `count` sentences repeat an earlier one; -1 where many meet in the hash table."""
+    size = 2
+    while size < 2 * count:
+        size *= 2
+    slots[:size] = -1
+    repeated = 0
+    for sentence in range(count):
+        start, end, hashed = spans[sentence, 0], spans[sentence, 1], hashes[sentence]
+        slot = np.int64(hashed ^ (hashed >> _HALF)) & (size - 1)
+        for _ in range(_PROBES):
+            other = slots[slot]
+            if other == -1:
+                slots[slot] = sentence
+                break
+            if hashes[other] == hashed and spans[other, 1] - spans[other, 0] == end - start:
+                ahead = spans[other, 0] - start
+                place = start
+                while place < end and data[place] == data[place + ahead]:
+                    place += 1
+                if place == end:
+                    repeated += 1
+                    break
+            slot = (slot + 1) & (size - 1)
+        else:
+            return -1
+    return repeated
+
+
+@kernel(f"void(uint8[::1], int64[::1], uint8[::1], {_COUNTS})", nogil=True)
+def count_repeats(data: Any, stops: Any, table: Any, repeats: Any) -> None:
+    """How many sentences of each text repeat an earlier one; -1 where that takes too long to say.
+
+    `data` holds ASCII texts, which end at `stops`, a zero after each. They are overwritten by
+    their words, so that a sentence is compared with others where it stands. `table` makes a byte
+    lower case, a line feed where it may end a sentence or begin a tag, and a space where it is in
+    no word.
+    """
+    longest = 0
+    begin = 0
+    for stop in stops:
+        longest = max(longest, stop - begin)
+        begin = stop + 1
+    most = longest // 2 + 1
+    spans, hashes = np.empty((most, 2), np.int64), np.empty(most, np.uint64)
+    slots = np.empty(4 * most, np.int64)
+    begin = 0
+    for text in range(len(stops)):
+        stop, place, start, end, count = stops[text], begin, begin, begin, 0
+        last, hashed = 32, _BASIS
+        data[stop] = ord("<")  # the end is one of the marks at which to stop
+        while place <= stop:
+            byte = table[data[place]]
+            if byte == 10:
+                if place == stop or (data[place] != ord("<") and not 48 <= data[place + 1] <= 57):
+                    end -= end > start and last == 32
+                    if end > start:
+                        spans[count, 0], spans[count, 1], hashes[count] = start, end, hashed
+                        count += 1
+                    start, last, hashed = end, 32, _BASIS
+                    place += 1
+                    continue
+                if data[place] == ord("<"):
+                    ahead = place + (2 if data[place + 1] == ord("/") else 1)
+                    name = ahead
+                    while data[ahead] == ord("_") or 97 <= data[ahead] <= 122:
+                        ahead += 1
+                    if data[ahead] == ord(">") and ahead > name:
+                        place = ahead
+                byte = 32  # a tag, as much as a mark inside a number
+            place += 1
+            # A space counts with the letter after it, so that there is none at either end.
+            mixed = (hashed ^ np.uint64(byte) ^ (_SPACE if last == 32 else _NO_SPACE)) * _PRIME
+            hashed = mixed if byte != 32 else hashed
+            data[end] = byte
+            end += (byte != 32) | (last != 32)
+            last = byte
+        repeats[text] = _repeated(data, spans, hashes, count, slots)
+        begin = stop + 1

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit
 
+from rankreward.compiled import as_bytes, kernels
 from rankreward.errors import InputError
 from rankreward.metrics.arrays import as_floats
 
@@ -27,6 +28,12 @@ _ASCII = bytes(
     ord(chr(code).lower()) if chr(code).isalnum() else 10 if chr(code) in ".!?" else 32
     for code in range(128)
 ) + bytes(128)
+# The kernel's, which has to stop at a tag as well.
+_TABLE = np.frombuffer(bytearray(_ASCII), np.uint8)
+_TABLE[ord("<")] = 10
+
+KERNELS = "rankreward.metrics.kernels"
+_CHARACTER = 2e-8  # what `repeated_sentences` takes, in seconds; `compiled` adds it up
 
 
 def repeated_sentences(text: str) -> int:
@@ -56,6 +63,30 @@ def repeated_sentences(text: str) -> int:
         return _repeats([line.strip() for line in words.split(b"\n")])
     lines = _SENTENCE_END.sub("\n", text.replace("\n", " ").replace("_", " "))
     return _repeats([line.strip() for line in _NO_WORD.sub(" ", lines).casefold().split("\n")])
+
+
+def repeated_sentences_of(texts: Sequence[str]) -> NDArray[np.int64]:
+    """How many sentences of each text repeat an earlier one; see `repeated_sentences`.
+
+    Args:
+        texts: B texts.
+
+    Returns:
+        (B,) int64, at least 0.
+
+    Example:
+        >>> repeated_sentences_of(["A cat. A cat.", "A cat. A dog.", ""]).tolist()
+        [1, 0, 0]
+    """
+    compiled = kernels(KERNELS, sum(map(len, texts)) * _CHARACTER)
+    if compiled is None:
+        return np.array([repeated_sentences(text) for text in texts], dtype=np.int64)
+    repeats = np.empty(len(texts), dtype=np.int64)
+    compiled.count_repeats(*as_bytes(texts), _TABLE, repeats)
+    for index, text in enumerate(texts):
+        if repeats[index] < 0 or not text.isascii():
+            repeats[index] = repeated_sentences(text)
+    return repeats
 
 
 def length_score(length: ArrayLike, budget: ArrayLike, slope: float) -> NDArray[np.float64]:

@@ -192,6 +192,13 @@ def _to_objects(
     """Objects from the numbers of all, in the order of the schema's keys."""
     names = None if schema.label is None or labels is None else tuple(labels)
     rows = np.array(flat, dtype=np.float64).reshape(count, schema.width)
+    return Objects(*boxes_and_points(rows, schema), names)
+
+
+def boxes_and_points(
+    rows: NDArray[np.float64], schema: Schema
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The boxes (K, 4) and points (K, P, 2) in the numbers of K entries, a row each."""
     if schema.box is None:
-        return Objects(np.hstack([rows, rows]), rows.reshape(count, 1, 2), names)
-    return Objects(rows[:, :4], rows[:, 4:].reshape(count, len(schema.points), 2), names)
+        return np.hstack([rows, rows]), rows.reshape(len(rows), 1, 2)
+    return rows[:, :4], rows[:, 4:].reshape(len(rows), len(schema.points), 2)

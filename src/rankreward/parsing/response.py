@@ -17,7 +17,14 @@ from rankreward.parsing.answers import Objects, parse_objects
 from rankreward.parsing.failure import Failure
 from rankreward.parsing.prompt_tags import parse_prompt_tags
 from rankreward.parsing.schemas import SCHEMAS, Schema
-from rankreward.parsing.tags import Blocks, find_any_bodies, find_blocks, find_bodies, lower_tags
+from rankreward.parsing.tags import (
+    Blocks,
+    Span,
+    find_any_bodies,
+    find_blocks,
+    find_bodies,
+    lower_tags,
+)
 from rankreward.recipe import Response as Settings
 
 TOLERANCES: tuple[Tolerance, ...] = get_args(Tolerance)
@@ -144,6 +151,16 @@ def parse_for(text: str, response: Settings) -> Response:
     return _read(text, response.keyword, layout)
 
 
+def find_looks(
+    text: str, think: Span, keyword: str | None, schema: Schema, tolerate: Collection[Tolerance]
+) -> tuple[str, ...]:
+    """What stands in the keyword's tags inside a think block; see `Response.looks`."""
+    tags = lower_tags(text) if "tag_case" in tolerate else text
+    if keyword == "any":
+        return find_any_bodies(tags, think, text, ("think", "answer", *schema.blocks))
+    return () if keyword is None else find_bodies(tags, keyword, think, text)
+
+
 class _Layout(NamedTuple):
     """How a completion should be laid out, and what is forgiven."""
 
@@ -154,9 +171,8 @@ class _Layout(NamedTuple):
 
 
 class _Reading(NamedTuple):
-    """One way to read a completion; `tags` is the text in which its tags were found."""
+    """One way to read a completion."""
 
-    tags: str
     blocks: Blocks
     answer: Objects | None
     said: str | None
@@ -177,18 +193,12 @@ class _Reading(NamedTuple):
 def _read(text: str, keyword: str | None, layout: _Layout) -> Response:
     if not isinstance(text, str):
         raise InputError(f"text: expected a string, got {type(text).__name__}")
-    tags, blocks, answer, said, failure = _best(text, layout)
+    blocks, answer, said, failure = _best(text, layout)
     thought: str | None = None
     looks: tuple[str, ...] = ()
     if blocks.think is not None:
         thought = text[blocks.think.start : blocks.think.stop]
-        if "tag_case" in layout.tolerate:
-            tags = lower_tags(text)
-        if keyword == "any":
-            apart = ("think", "answer", *layout.schema.blocks)
-            looks = find_any_bodies(tags, blocks.think, text, apart)
-        elif keyword is not None:
-            looks = find_bodies(tags, keyword, blocks.think, text)
+        looks = find_looks(text, blocks.think, keyword, layout.schema, layout.tolerate)
     caption, blank = _caption(text, blocks)
     return Response(text, thought, looks, answer, caption, blocks.failure or blank, failure, said)
 
@@ -202,7 +212,7 @@ def _best(text: str, layout: _Layout) -> _Reading:
     schema, think, _, tolerate = layout
     stray = "stray_text" in tolerate
     blocks = find_blocks(text, schema.blocks, think=think, stray=stray)
-    reading = _Reading(text, blocks, *_read_answer(text, blocks, layout))
+    reading = _Reading(blocks, *_read_answer(text, blocks, layout))
     if reading.perfect or not tolerate:
         return reading
     readings = [reading]
@@ -210,7 +220,7 @@ def _best(text: str, layout: _Layout) -> _Reading:
         blocks = find_blocks(tags, schema.blocks, think=think, stray=stray, unclosed=unclosed)
         if blocks == readings[-1].blocks:
             continue
-        reading = _Reading(tags, blocks, *_read_answer(text, blocks, layout))
+        reading = _Reading(blocks, *_read_answer(text, blocks, layout))
         if reading.perfect:
             return reading
         readings.append(reading)

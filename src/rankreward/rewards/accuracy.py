@@ -129,7 +129,7 @@ class _Flat:
     """
 
     def __init__(self, predicted: Sequence[Objects], references: Sequence[Objects]) -> None:
-        self.points = max((o.points.shape[1] for o in (*predicted, *references)), default=1)
+        self.points = max({o.points.shape[1] for o in (*predicted, *references)}, default=1)
         labels = _label_numbers(predicted, references)
         self.labelled = labels is not None
         left, self.given = _join(predicted, self.points, labels and labels[0])
@@ -299,13 +299,14 @@ def _join(
     samples: Sequence[Objects], points: int, labels: Sequence[Sequence[float]] | None
 ) -> tuple[Floats, Counts]:
     """Boxes, points and labels of all samples (T, K), each sample sorted, and its counts (B,)."""
-    counts = np.array([len(objects) for objects in samples], dtype=np.int64)
+    boxes = [objects.boxes for objects in samples]
+    counts = np.fromiter(map(len, boxes), np.int64, len(boxes))
     width = 4 + 2 * points
     values = np.empty((int(counts.sum()), width + (labels is not None)))
     if len(values):
-        np.concatenate([objects.boxes for objects in samples], out=values[:, :4])
-        places = np.concatenate([o.points.reshape(len(o), 2 * points) for o in samples])
-        values[:, 4:width] = places
+        np.concatenate(boxes, out=values[:, :4])
+        places = [objects.points for objects in samples if len(objects.boxes)]
+        values[:, 4:width] = np.concatenate(places).reshape(len(values), 2 * points)
     if labels is not None:
         values[:, width] = np.concatenate([np.empty(0), *labels])
     return sort_objects(values, counts), counts

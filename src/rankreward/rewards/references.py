@@ -12,12 +12,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from rankreward.errors import BadReferenceError
 from rankreward.kinds import MASKED, PAIRWISE, CountRatio, Discriminative, RevisionGain
 from rankreward.parsing import SCHEMAS, Objects, Schema
 from rankreward.parsing.answers import parse_objects
+from rankreward.parsing.batch import read_objects
 from rankreward.parsing.failure import Failure
 from rankreward.recipe import Frame, Recipe
 from rankreward.rewards.masks import read_mask
@@ -48,17 +48,21 @@ def read_references(references: Sequence[Any], recipe: Recipe) -> list[Target]:
     Raises:
         BadReferenceError: one cannot be read; the message names the place and the reason.
     """
+    references = list(references)  # made on the fly, an entry would lose its identity at once
+    texts = list(dict.fromkeys(each for each in references if isinstance(each, str)))
+    objects = read_objects(texts, SCHEMAS[recipe.response.schema_])
+    quick = {text: each for text, each in zip(texts, objects, strict=True) if each is not None}
     read: dict[Any, Target] = {}
     targets = []
-    for index, reference in enumerate(list(references)):  # a list, so that identities stay theirs
+    for index, reference in enumerate(references):
         key = reference if isinstance(reference, str) else id(reference)
         if key not in read:
-            read[key] = _read(reference, index, recipe)
+            read[key] = _read(reference, index, recipe, quick)
         targets.append(read[key])
     return targets
 
 
-def _read(reference: Any, index: int, recipe: Recipe) -> Target:
+def _read(reference: Any, index: int, recipe: Recipe, quick: Mapping[str, Objects]) -> Target:
     response = recipe.response
     if response.schema_ == "text":
         if not isinstance(reference, str) or not reference.strip():
@@ -71,7 +75,7 @@ def _read(reference: Any, index: int, recipe: Recipe) -> Target:
     if not needs_masks(recipe):
         if schema.form == "tags":
             return Target()  # what a user's own metric compares with, it reads itself
-        return Target(objects=_objects(reference, index, schema, response.frame))
+        return Target(objects=_objects(reference, index, schema, response.frame, quick))
     if isinstance(reference, str):
         reference = _load(reference, index)
     if not isinstance(reference, Mapping) or "mask" not in reference:
@@ -87,7 +91,7 @@ def _read(reference: Any, index: int, recipe: Recipe) -> Target:
                 f"references[{index}]: expected the key 'objects' beside 'mask', which recipe "
                 f"{recipe.name!r} needs, got {', '.join(map(str, reference))}"
             )
-        objects = _objects(reference["objects"], index, schema, response.frame)
+        objects = _objects(reference["objects"], index, schema, response.frame, quick)
         if bool(len(objects)) != bool(mask.any()):
             raise BadReferenceError(
                 f"references[{index}]: expected a mask that is empty if there are no objects, and "
@@ -107,50 +111,48 @@ def _needs_objects(recipe: Recipe) -> bool:
     return any(isinstance(part, kinds) for part in parts)
 
 
-def _objects(reference: Any, index: int, schema: Schema, frame: Frame) -> Objects:
-    shape = _shape(schema)
-    text = reference if isinstance(reference, str) else _dump(reference, index, shape)
+def _objects(
+    reference: Any, index: int, schema: Schema, frame: Frame, quick: Mapping[str, Objects]
+) -> Objects:
+    text = reference if isinstance(reference, str) else _dump(reference, index, schema)
     tagged = _TAGGED.fullmatch(text) if schema.form == "object" else None
+    read: Objects | Failure | None = quick.get(text)
     if tagged is not None:
         numbers = np.array([float(value) for value in tagged.groups()])
-        read: Objects | Failure = Objects(numbers[None, :4], numbers[4:].reshape(1, 2, 2))
-    else:
+        read = Objects(numbers[None, :4], numbers[4:].reshape(1, 2, 2))
+    elif read is None:
         read = parse_objects(text, 0, schema, max_objects=len(text))
     if isinstance(read, Failure):
         shown = text if len(text) <= 60 else text[:57] + "..."
         raise BadReferenceError(
-            f"references[{index}]: expected {shape}, got {shown!r}: {read.message}"
+            f"references[{index}]: expected {_shape(schema)}, got {shown!r}: {read.message}"
         )
-    _check_frame(read, index, schema, frame)
-    return _once(read)
+    points = read.points.reshape(len(read), 2 * read.points.shape[1])
+    # Objects are few: their numbers are sooner looked at one by one than as arrays.
+    rows = np.concatenate([read.boxes, points], axis=1).tolist()
+    _check_frame(rows, index, schema, frame)
+    return _once(read, rows)
 
 
-def _check_frame(read: Objects, index: int, schema: Schema, frame: Frame) -> None:
+def _check_frame(rows: list[list[float]], index: int, schema: Schema, frame: Frame) -> None:
     """A box without area, or a place far outside, is most often one of another format or frame."""
-    size = np.array([frame.width, frame.height])
-    corners = read.boxes.reshape(-1, 2, 2)
-    wrong = np.zeros(len(read), dtype=bool)
-    if schema.box is not None:
-        wrong |= (corners[:, 0] >= corners[:, 1]).any(axis=1)
-    places = np.concatenate([corners, read.points], axis=1)
-    wrong |= ((places < -MARGIN) | (places > size + MARGIN)).any(axis=(1, 2))
-    if wrong.any():
-        worst = int(wrong.argmax())
-        raise BadReferenceError(
-            f"references[{index}]: expected boxes x1 < x2, y1 < y2 and points inside the recipe's "
-            f"frame of {frame.width} x {frame.height}, got {read.boxes[worst].tolist()}, "
-            f"{read.points[worst].tolist()}; Recipe.resized makes a recipe for another frame"
-        )
+    right, bottom = frame.width + MARGIN, frame.height + MARGIN
+    for row in rows:
+        flat = schema.box is not None and (row[0] >= row[2] or row[1] >= row[3])
+        if flat or min(row) < -MARGIN or max(row[::2]) > right or max(row[1::2]) > bottom:
+            points = [list(point) for point in zip(row[4::2], row[5::2], strict=True)]
+            raise BadReferenceError(
+                f"references[{index}]: expected boxes x1 < x2, y1 < y2 and points inside the "
+                f"recipe's frame of {frame.width} x {frame.height}, got {row[:4]}, {points}; "
+                "Recipe.resized makes a recipe for another frame"
+            )
 
 
-def _once(read: Objects) -> Objects:
+def _once(read: Objects, rows: list[list[float]]) -> Objects:
     """The objects without repetitions: what is annotated twice is one thing to find."""
-    if len(read) < 2:
-        return read
-    rows: NDArray[np.float64] = np.hstack([read.boxes, read.points.reshape(len(read), -1)])
     labels = read.labels or ("",) * len(read)
     seen: dict[tuple[Any, ...], int] = {}
-    for place, (row, label) in enumerate(zip(rows.tolist(), labels, strict=True)):
+    for place, (row, label) in enumerate(zip(rows, labels, strict=True)):
         seen.setdefault((*row, label), place)
     if len(seen) == len(read):
         return read
@@ -179,14 +181,16 @@ def _load(reference: str, index: int) -> Any:
         ) from error
 
 
-def _dump(reference: Any, index: int, shape: str) -> str:
+def _dump(reference: Any, index: int, schema: Schema) -> str:
     if not isinstance(reference, list | tuple | dict):
         kind = type(reference).__name__
-        raise BadReferenceError(f"references[{index}]: expected {shape}, got {kind}")
+        raise BadReferenceError(f"references[{index}]: expected {_shape(schema)}, got {kind}")
     try:
         return json.dumps(reference, default=lambda array: array.tolist())
     except (TypeError, ValueError, AttributeError, RecursionError) as error:
-        raise BadReferenceError(f"references[{index}]: expected {shape}, got {error}") from error
+        raise BadReferenceError(
+            f"references[{index}]: expected {_shape(schema)}, got {error}"
+        ) from error
 
 
 def _shown(reference: Any) -> str:

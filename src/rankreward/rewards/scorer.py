@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from rankreward import own
 from rankreward.errors import CheckpointError, InputError
 from rankreward.kinds import CountRatio, MaskIoU, OwnMetric, OwnTerm
-from rankreward.parsing import Failure, Response
-from rankreward.parsing.response import parse_for
+from rankreward.parsing import Failure
+from rankreward.parsing.batch import parse_many
 from rankreward.quantiles import FlushStats, QuantileService
 from rankreward.quantiles.checkpoint import load_state, save_state
 from rankreward.recipe import Recipe
@@ -256,7 +256,12 @@ class Scorer:
                 raise InputError(
                     f"{lacking}: recipe {self.recipe.name!r} looks at the images, got none"
                 )
-        responses = [self._parse(text, index) for index, text in enumerate(completions)]
+        texts = list(completions)
+        for index, text in enumerate(texts):
+            if not isinstance(text, str):
+                kind = type(text).__name__
+                raise InputError(f"completions[{index}]: expected a string, got {kind}")
+        responses = parse_many(texts, self.recipe.response)
         references = list(references)  # a lazy column would make each entry anew when asked
         return Rollouts(
             responses=responses,
@@ -267,12 +272,6 @@ class Scorer:
             columns=columns,
             failures=[response.failure for response in responses],
         )
-
-    def _parse(self, text: str, index: int) -> Response:
-        if not isinstance(text, str):
-            kind = type(text).__name__
-            raise InputError(f"completions[{index}]: expected a string, got {kind}")
-        return parse_for(text, self.recipe.response)
 
     def _ranks(self, raw: Floats, rollouts: Rollouts, keys: str | Sequence[str] | None) -> Floats:
         """(B, N) normalized; with nothing to find counts and masks are right or wrong, and stay."""
@@ -301,8 +300,9 @@ class Scorer:
         shares = np.array([metric.share for metric in accuracy.metrics.values()])
         paid = np.maximum(shares, 0.0)
         undefined: NDArray[np.bool_] = np.all(np.isnan(ranks), axis=1)
-        full = (undefined & rollouts.rightly_empty)[:, None] * np.sign(paid)
-        ranks = np.where(undefined[:, None], full, ranks)
+        if undefined.any():
+            full = (undefined & rollouts.rightly_empty)[:, None] * np.sign(paid)
+            ranks = np.where(undefined[:, None], full, ranks)
         defined = (~np.isnan(ranks) * paid).sum(axis=1)
         for column, name in enumerate(accuracy.metrics):
             part = accuracy.weight * shares[column] * np.nan_to_num(ranks[:, column], nan=0.0)
@@ -322,7 +322,8 @@ def _exact_sum(terms: Mapping[str, Floats], count: int) -> Floats:
     """(B,) sums over the terms, rounded once, so that three thirds and four ones make five."""
     if not terms:
         return np.zeros(count)
-    return np.array([math.fsum(row) for row in zip(*terms.values(), strict=True)], dtype=np.float64)
+    columns = [values.tolist() for values in terms.values()]
+    return np.array([math.fsum(row) for row in zip(*columns, strict=True)], dtype=np.float64)
 
 
 def _first_none(images: Sequence[Any]) -> str:

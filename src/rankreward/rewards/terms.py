@@ -26,7 +26,7 @@ from rankreward.kinds import (
     RevisionGain,
     Term,
 )
-from rankreward.metrics.text import discriminative, length_score, repeated_sentences
+from rankreward.metrics.text import discriminative, length_score, repeated_sentences_of
 from rankreward.parsing import Failure, Objects, Response
 from rankreward.parsing.prompts import PLACEHOLDERS
 from rankreward.parsing.response import parse_for
@@ -40,6 +40,8 @@ from rankreward.shaping import revision_gain
 from rankreward.shaping.groups import group_index
 
 Floats = NDArray[np.float64]
+
+_FIRST_WORDS = {placeholder.split()[0] for placeholder in PLACEHOLDERS}
 
 
 def term_values(  # noqa: C901 - one case a kind
@@ -67,17 +69,18 @@ def term_values(  # noqa: C901 - one case a kind
             similarity gives what it should not.
     """
     responses = rollouts.responses
+    values: Sequence[bool] | NDArray[np.bool_]
     match term:
         case Blocks():
             values = [response.format_failure is None for response in responses]
         case Answer():
-            values = [response.answered for response in responses]
+            values = rollouts.answered
         case Caption():
             values = [_captions(response.caption) for response in responses]
         case Keyword():
             values = [bool(response.looks) for response in responses]
         case NonRepeat():
-            values = [_is_fresh(response, term.max_repeats) for response in responses]
+            values = _fresh(responses, term.max_repeats)
         case Released():
             return np.array([each[name] for each in components(term.system, rollouts)], dtype=float)
         case OwnTerm():
@@ -122,11 +125,14 @@ def _captions(caption: str | None) -> bool:
     return bool(caption) and caption not in PLACEHOLDERS
 
 
-def _is_fresh(response: Response, max_repeats: int) -> bool:
+def _fresh(responses: Sequence[Response], max_repeats: int) -> NDArray[np.bool_]:
     """The reasoning is judged where there is any; coordinates of the answer are no sentences."""
-    text = response.text if response.think is None else response.think
-    copied = any(placeholder in text for placeholder in PLACEHOLDERS)
-    return not copied and repeated_sentences(text) <= max_repeats
+    texts = [each.text if each.think is None else each.think for each in responses]
+    fresh = repeated_sentences_of(texts) <= max_repeats
+    together = "".join(texts)  # in which a few searches find that nobody copied
+    if any(word in together for word in _FIRST_WORDS):
+        fresh &= [not any(each in text for each in PLACEHOLDERS) for text in texts]
+    return fresh
 
 
 def _revision_gain(term: RevisionGain, rollouts: Rollouts, recipe: Recipe) -> Floats:
