@@ -14,7 +14,7 @@ from workload import WORDS
 
 import rankreward as rr
 from rankreward.parsing import Objects
-from rankreward.rewards.accuracy import raw_metrics
+from rankreward.rewards.accuracy import object_metrics
 
 ROLLOUTS, GROUP = 128, 8
 
@@ -106,19 +106,20 @@ def test_step(versus):
 
 def test_geometry(versus):
     """Raw metrics of 128 rollouts from arrays: IoU, matching, distances."""
-    metrics = rr.Recipe.load("dr_seg").accuracy.metrics
+    recipe = rr.Recipe.load("dr_seg")
 
     def fresh(number):
         return [
-            [(boxes.astype(float), points.astype(float)) for boxes, points in side]
+            [(boxes.astype(float), points.astype(float)[:, None]) for boxes, points in side]
             for side in zip(*scenes(np.random.default_rng(number)), strict=True)
         ]
 
     def ours(batch):
-        return raw_metrics(*([Objects(*each) for each in side] for side in batch), metrics)
+        return object_metrics(*([Objects(*each) for each in side] for side in batch), recipe)
 
     def theirs(batch):
-        return [published.geometry(*pair) for pair in zip(*batch, strict=True)]
+        sides = [[(boxes, points[:, 0]) for boxes, points in side] for side in batch]
+        return [published.geometry(*pair) for pair in zip(*sides, strict=True)]
 
     versus(
         "geometry of 128 rollouts",

@@ -61,7 +61,8 @@ def raw_metrics(rollouts: Rollouts, recipe: Recipe, own: Own, masks: Masks) -> F
     rows = np.flatnonzero(rollouts.answered).tolist()
     columns: dict[str, Floats] = {}
     if any(isinstance(metric, (*PAIRWISE, CountRatio)) for metric in metrics.values()):
-        columns |= _geometry(rollouts, rows, recipe)
+        answers = [answer for i in rows if (answer := rollouts.responses[i].answer) is not None]
+        columns |= object_metrics(answers, [rollouts.objects(i) for i in rows], recipe)
     if any(isinstance(metric, MASKED) for metric in metrics.values()):
         columns |= masks(rollouts, rows)
     for j, (name, metric) in enumerate(metrics.items()):
@@ -138,10 +139,10 @@ class _Flat:
         self.right = right
 
 
-def _geometry(rollouts: Rollouts, rows: Sequence[int], recipe: Recipe) -> dict[str, Floats]:
-    """The metrics of objects, for the completions at `rows`."""
-    predicted = [answer for i in rows if (answer := rollouts.responses[i].answer) is not None]
-    references = [rollouts.objects(i) for i in rows]
+def object_metrics(
+    predicted: Sequence[Objects], references: Sequence[Objects], recipe: Recipe
+) -> dict[str, Floats]:
+    """The recipe's metrics of objects, each (B,), for B answers and their references."""
     flat = _Flat(predicted, references)
     metrics, frame = recipe.accuracy.metrics, recipe.response.frame
     assert frame is not None
