@@ -11,15 +11,11 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 from PIL import Image
+from pycocotools import mask as coco
 
 from rankreward.errors import BadReferenceError, InputError
 from rankreward.evaluation import GrabCut
 from rankreward.rewards.masks import _runs, predict_mask, read_mask
-
-try:
-    from pycocotools import mask as coco
-except ModuleNotFoundError:  # an oracle, no dependency: the rest is tested without it
-    coco = None
 
 Mask = NDArray[np.bool_]
 masks = arrays(bool, st.tuples(st.integers(1, 17), st.integers(1, 17)))
@@ -83,7 +79,6 @@ def test_every_form_is_the_same_mask(mask: Mask) -> None:
         np.testing.assert_array_equal(found, mask)
 
 
-@pytest.mark.skipif(coco is None, reason="the oracle is not installed")
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # its own
 @given(masks, st.integers(1, 40))
 def test_rles_are_those_of_pycocotools(mask: Mask, times: int) -> None:
