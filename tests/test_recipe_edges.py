@@ -114,6 +114,9 @@ def test_tags_that_all_say_nothing_are_no_answer() -> None:
         ("sam_r1", {"accuracy.metrics.mask.tiers": {0.5: 4.0}}, "values up to 1, got 4"),
         ("dpad", {"response.keyword": "caption"}, "keyword must be a tag of its own"),
         ("dr_seg", {"terms.look.weight": 1e300}, "less than or equal to 1000000"),
+        ("dr_seg", {"accuracy.weight": 1e308}, "less than or equal to 1000000"),
+        ("dr_seg", {"accuracy.metrics.iou.share": 1e-300}, "shares above 0 must be at least 1e-06, got 1e-300"),
+        ("sam_r1", {"accuracy.metrics.mask.tiers": {"zz": {"kind": {}}}}, "accuracy.metrics.mask.tiers"),
     ],
 )  # fmt: skip
 def test_recipes_that_could_only_fail_later(recipe: str, changes: Any, message: str) -> None:
@@ -330,4 +333,35 @@ def test_recipes_of_masks_can_be_evaluated() -> None:
     with pytest.raises(rr.InputError, match="compares masks alone: give references objects"):
         ev.evaluate(
             [text], [{"mask": mask}], [IMAGE], [mask], recipe="genseg_r1_g", segmenter=Boxes()
+        )
+
+
+@pytest.mark.parametrize("what", ["references", "images", "columns"])
+def test_a_number_is_no_sequence(what: str) -> None:
+    """Not even one that NumPy has wrapped."""
+    one = np.array(3)
+    more: dict[str, Any] = {"references": {}, "images": {"images": one}, "columns": {"columns": {"c": one}}}[what]  # fmt: skip
+    references = one if what == "references" else [G1]
+    with pytest.raises(rr.InputError, match="expected a sequence, one entry a completion, got nda"):
+        rr.Scorer("dr_seg").score(["x"], references, **more)
+
+
+def test_options_are_given_by_name_and_are_not_the_sample() -> None:
+    """What could only fail at the first completion is refused before."""
+    with pytest.raises(rr.ConfigError, match="options are given by name, which 'limit' cannot be"):
+        rr.term("by_place")(lambda sample, limit, /: 1.0)
+    rr.term("takes_all")(lambda sample, **options: 1.0)
+    with pytest.raises(rr.ConfigError, match="unknown option 'sample'"):
+        rr.Recipe.load("dr_seg").override(
+            {"terms.mine": {"kind": "takes_all", "weight": 1, "sample": 1}}
+        )
+    own._OWN.pop("takes_all")
+
+
+def test_run_lengths_of_an_impossible_image() -> None:
+    """Are an error, and not all of the memory."""
+    mask = {"size": [10**9, 10**9], "counts": [10**18]}
+    with pytest.raises(rr.BadReferenceError, match="RLE of 1000000000 x 1000000000 pixels"):
+        rr.Scorer("genseg_r1_g", segmenter=Boxes()).score(
+            [wrap([])], [{"mask": mask}], images=[IMAGE]
         )

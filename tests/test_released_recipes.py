@@ -187,7 +187,9 @@ def test_nan_rows_stay_in_the_released_window() -> None:
 
 def test_released_recipes_read_texts_only() -> None:
     """The released code reads the column of the data set; a list is not that."""
-    with pytest.raises(rr.InputError, match=r"references\[0\]: expected a text, as the released"):
+    with pytest.raises(
+        rr.BadReferenceError, match=r"references\[0\]: expected a text, as the released"
+    ):
         rr.Scorer("vision_reasoner-released").score([wrap(G1)], [G1])
 
 
@@ -220,6 +222,13 @@ def test_dpad_pays_the_scaled_margin_of_the_crop() -> None:
     [
         ("vision_reasoner-released", "[]", "[[1, 2, 3, 4]]"),
         ("dr_seg-released", json.dumps(G1), "garbage"),
+        (
+            "dr_seg-released",
+            '[{"bbox_2d": ["1", 2, 3, 4], "point_2d": [1, 2]}]',
+            '[{"bbox_2d": ["a", 2, 3, 4], "point_2d": [1, 2]}]',
+        ),
+        ("vision_reasoner-released", json.dumps(G1), '[{"bbox_2d": [1, 2], "point_2d": [3]}]'),
+        ("vision_reasoner-released", json.dumps(G1), "{}"),
         ("seg_zero-released", "<box>(1,1),(9,9)</box><points>(2,2),(3,3)</points>", "{}"),
     ],
 )

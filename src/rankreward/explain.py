@@ -107,4 +107,4 @@ def _locate(
 
 
 def _is_kind(part: str | int, value: Mapping[str, Any]) -> bool:
-    return part in {value.get("kind"), *OWN_TAGS}
+    return part == value.get("kind") or part in OWN_TAGS

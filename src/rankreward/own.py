@@ -75,6 +75,12 @@ def term(name: str) -> Callable[[_T], _T]:
             raise ConfigError(
                 f"term {name!r}: expected a function of a sample, got one without arguments"
             )
+        further = list(parameters.values())[not inspect.isclass(function) :]
+        nameless = [each.name for each in further if each.kind is each.POSITIONAL_ONLY]
+        if nameless:
+            raise ConfigError(
+                f"term {name!r}: options are given by name, which {nameless[0]!r} cannot be"
+            )
         clash = _RESERVED & _options(function).keys()
         if clash:
             raise ConfigError(f"term {name!r}: no option can have the name {min(clash)!r}")
@@ -123,7 +129,7 @@ def check_options(kind: str, options: Mapping[str, Any]) -> None:
     parameters = inspect.signature(_OWN[kind]).parameters.values()
     takes_all = any(each.kind is each.VAR_KEYWORD for each in parameters)
     for name in options:
-        if name not in known and not takes_all:
+        if name in _sample(_OWN[kind]) or (name not in known and not takes_all):
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"expected {', '.join(known)}"
             hint = hint if known else "it has no options"
@@ -144,6 +150,11 @@ def _options(made: Callable[..., Any]) -> dict[str, inspect.Parameter]:
         parameters = parameters[1:]
     kinds = {inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD}
     return {each.name: each for each in parameters if each.kind in kinds}
+
+
+def _sample(made: Callable[..., Any]) -> tuple[str, ...]:
+    """The name of a function's argument for the sample, which no option can have."""
+    return () if inspect.isclass(made) else tuple(inspect.signature(made).parameters)[:1]
 
 
 def _place(made: Callable[..., Any]) -> str:

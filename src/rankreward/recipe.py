@@ -99,6 +99,9 @@ class Response(Part):
 _READERS = {*SCHEMAS_OF, "consistency"} - {"caption", "discriminative"}
 
 
+_LEAST = 1e-6  # of a share: what is smaller would make others too large to add up
+
+
 class Accuracy(Part):
     """The weight that the metrics share, and how they are made comparable.
 
@@ -106,7 +109,7 @@ class Accuracy(Part):
     metric for a completion without a readable answer.
     """
 
-    weight: float = Field(ge=0)
+    weight: float = Field(ge=0, le=1e6)
     failure: float = Field(default=0.0, ge=0, le=1)
     matching: Matching | None = None
     metrics: dict[str, Metric] = Field(min_length=1)
@@ -114,8 +117,11 @@ class Accuracy(Part):
 
     @model_validator(mode="after")
     def _complete(self) -> Accuracy:
-        if not any(metric.share > 0 for metric in self.metrics.values()):
+        positive = [metric.share for metric in self.metrics.values() if metric.share > 0]
+        if not positive:
             raise ValueError("one of the metrics must have a share above 0")
+        if min(positive) < _LEAST:
+            raise ValueError(f"shares above 0 must be at least {_LEAST:g}, got {min(positive):g}")
         pairwise = any(isinstance(metric, PAIRWISE) for metric in self.metrics.values())
         if pairwise and self.matching is None:
             raise ValueError("its metrics compare pairs of objects: it needs a matching")

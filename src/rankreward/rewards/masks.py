@@ -24,6 +24,7 @@ _SHAPE = (
     "a mask (H, W) of booleans, of 0 and 1 or of 0 and 255, an image of mode 1 or L, or a COCO RLE "
     '{"size": [h, w], "counts": [...]}'
 )
+_PIXELS = 1 << 30  # no image is larger; a wrong size should not ask for all memory
 _PAD = -1  # a point's sign where there is no point
 
 
@@ -232,6 +233,8 @@ def _read_rle(value: Mapping[str, Any], index: int) -> Mask:
             f"runs from {min(runs, default=0)} up that add up to {sum(runs)} for a size of "
             f"{height} x {width}",
         )
+    if height * width > _PIXELS:
+        raise _unreadable(index, f"an RLE of {height} x {width} pixels")
     flat = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
     return np.ascontiguousarray(flat.reshape(width, height).T)
 

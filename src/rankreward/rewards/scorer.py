@@ -337,10 +337,12 @@ def _check_lengths(
     for name, values in (("completions", completions), *others.items()):
         if values is None and name in optional:
             continue
-        if isinstance(values, str) or not hasattr(values, "__len__"):
+        try:
+            count = -1 if isinstance(values, str) else len(values)
+        except TypeError:
+            count = -1
+        if count < 0:
             kind = type(values).__name__
             raise InputError(f"{name}: expected a sequence, one entry a completion, got {kind}")
-        if len(values) != len(completions):
-            raise InputError(
-                f"{name}: expected {len(completions)}, one a completion, got {len(values)}"
-            )
+        if count != len(completions):
+            raise InputError(f"{name}: expected {len(completions)}, one a completion, got {count}")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from rankreward.errors import InputError
+from rankreward.errors import BadReferenceError
 from rankreward.kinds import System
 from rankreward.rewards.released import dpad, dr_seg, seg_zero, vision_reasoner
 
@@ -29,17 +29,26 @@ _SCORES: dict[System, Callable[[str, str], dict[str, float]]] = {
 }
 
 
+_READS: dict[System, Callable[[str], bool]] = {
+    "vision_reasoner": vision_reasoner.reads,
+    "dr_seg": dr_seg.reads,
+    "seg_zero": seg_zero.reads,
+    "seg_zero_soft": seg_zero.reads,
+    "dpad": seg_zero.reads,
+}
+
+
 def components(system: System, rollouts: Rollouts) -> list[dict[str, float]]:
     """Every component of a system's released reward, for each completion; computed once a batch.
 
     Raises:
-        InputError: a reference is no text; the released code reads nothing else.
+        BadReferenceError: a reference is no text; the released code reads nothing else.
     """
     if system not in rollouts.released:
         for index, reference in enumerate(rollouts.references):
             if not isinstance(reference, str):
                 kind = type(reference).__name__
-                raise InputError(
+                raise BadReferenceError(
                     f"references[{index}]: expected a text, as the released code reads, got {kind}"
                 )
         _warn_of_unreadable(system, rollouts.references)
@@ -52,7 +61,7 @@ def components(system: System, rollouts: Rollouts) -> list[dict[str, float]]:
 def _warn_of_unreadable(system: System, references: Sequence[str]) -> None:
     """Say of the first such reference what the released code keeps to itself."""
     lists = system in {"vision_reasoner", "dr_seg"}
-    reads = vision_reasoner.reads if lists else seg_zero.reads
+    reads = _READS[system]
     for reference, index in {each: index for index, each in enumerate(references)}.items():
         if not reads(reference):
             form = "a JSON list of bbox_2d and point_2d" if lists else "<box>..</box><points>.."

@@ -16,6 +16,7 @@ from rankreward.metrics.points import point_ramp
 from rankreward.rewards.released.text import CAUGHT, first_body, has_only_blocks
 from rankreward.rewards.released.vision_reasoner import (
     columns,
+    fit,
     item_format,
     pair,
     read_answer,
@@ -81,6 +82,16 @@ def score(text: str, reference: str) -> tuple[dict[str, float], dict[str, float]
     except CAUGHT:
         true = None
     return terms, _metrics(data, true)
+
+
+def reads(reference: str) -> bool:
+    """Whether the released code can read a reference, empty ones included."""
+    try:
+        data = json.loads(reference)
+        boxes, points = (np.array(rows, dtype=float) for rows in columns(data))
+    except CAUGHT:
+        return False
+    return fit(data, boxes, points)
 
 
 def _looks(text: str) -> bool:

@@ -107,10 +107,17 @@ def columns(data: Any) -> tuple[list[Any], list[Any]]:
 def reads(reference: str) -> bool:
     """Whether the released code can read a reference, empty ones included."""
     try:
-        columns(json.loads(reference))
+        data = json.loads(reference)
+        boxes, points = (_numbers(rows) for rows in columns(data))
     except CAUGHT:
         return False
-    return True
+    return fit(data, boxes, points)
+
+
+def fit(data: Any, boxes: NDArray[Any], points: NDArray[Any]) -> bool:
+    """Whether the arrays of some data have the shapes that can be compared with."""
+    empty = isinstance(data, list) and not data
+    return empty or (boxes.shape[1:], points.shape[1:]) == ((4,), (2,))
 
 
 def pair(
