@@ -240,7 +240,7 @@ def test_a_reference_that_the_released_code_cannot_read_is_warned_of(
     scorer.score(["x"] * 2, [good] * 2)
     assert not recwarn.list
     with pytest.warns(UserWarning, match=r"references\[1\]: the released code of .* reads"):
-        scorer.score(["x"] * 2, [good, bad])
+        scorer.score(["x"] * 3, [good, bad, bad])
 
 
 @pytest.mark.parametrize("change", [{"response.tolerate": ["fence"]}, {"response.keyword": "wait"}])

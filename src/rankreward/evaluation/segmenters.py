@@ -1,46 +1,23 @@
 """Segmenters: from boxes and points to masks.
 
 Goes in: an image and one prompt an object. Comes out: one mask an object. `Segmenter` is the
-protocol; `GrabCut` is the one that needs no weights.
+protocol, which rewards share; `GrabCut` is the one that needs no weights.
 """
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from rankreward.errors import InputError, require
 from rankreward.metrics.arrays import as_floats, as_rows
+from rankreward.rewards.masks import Segmenter
+
+__all__ = ["GrabCut", "Segmenter"]
 
 Mask = NDArray[np.bool_]
-
-
-class Segmenter(Protocol):
-    """Whatever turns prompts into masks."""
-
-    def segment(
-        self,
-        image: NDArray[np.uint8],
-        boxes: ArrayLike,
-        points: ArrayLike,
-        signs: ArrayLike | None = None,
-    ) -> Mask:
-        """Segment K objects of one image.
-
-        Args:
-            image: (H, W, 3) uint8, RGB.
-            boxes: (K, 4), xyxy, in pixels of `image`.
-            points: (K, P, 2), xy, P points inside each object.
-            signs: (K, P), as SAM has them: 1 for a point on the object, 0 for one off it, -1 for
-                none. Given where answers say so (the recipe `seg_r1`), and then as the fourth
-                argument; all points are on their objects otherwise.
-
-        Returns:
-            (K, H, W) bool; K may be 0.
-        """
-        ...
 
 
 class GrabCut:

@@ -29,14 +29,23 @@ _PAD = -1  # a point's sign where there is no point
 
 
 class Segmenter(Protocol):
-    """Whatever has ``segment(image, boxes, points)``, called as `predict_mask` says.
-
-    For the schema ``prompt_tags`` it has to take ``signs`` as a fourth argument.
-    """
+    """Whatever turns prompts into masks."""
 
     @property
     def segment(self) -> Callable[..., ArrayLike]:
-        """(K, H, W) bool, one mask a box."""
+        """Segment K objects of one image: ``segment(image, boxes, points)``, by place.
+
+        Args:
+            image: (H, W, 3) uint8, RGB.
+            boxes: (K, 4), xyxy, in pixels of `image`.
+            points: (K, P, 2), xy, P points an object, likewise.
+            signs: (K, P), as SAM has them: 1 for a point on the object, 0 for one off it, -1 for
+                none. A fourth argument only where answers say so (the schema ``prompt_tags``);
+                all points are on their objects otherwise.
+
+        Returns:
+            (K, H, W) bool, one mask a box.
+        """
         ...
 
 

@@ -5,14 +5,11 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
 
 from rankreward.errors import BadReferenceError
 from rankreward.kinds import System
 from rankreward.rewards.released import dpad, dr_seg, seg_zero, vision_reasoner
-
-if TYPE_CHECKING:
-    from rankreward.rewards.rollouts import Rollouts
+from rankreward.rewards.rollouts import Rollouts
 
 
 def _dr_seg(text: str, reference: str) -> dict[str, float]:
@@ -62,7 +59,11 @@ def _warn_of_unreadable(system: System, references: Sequence[str]) -> None:
     """Say of the first such reference what the released code keeps to itself."""
     lists = system in {"vision_reasoner", "dr_seg"}
     reads = _READS[system]
-    for reference, index in {each: index for index, each in enumerate(references)}.items():
+    seen: set[str] = set()  # rollouts of a group share their reference
+    for index, reference in enumerate(references):
+        if reference in seen:
+            continue
+        seen.add(reference)
         if not reads(reference):
             form = "a JSON list of bbox_2d and point_2d" if lists else "<box>..</box><points>.."
             warnings.warn(
