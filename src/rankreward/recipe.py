@@ -22,6 +22,7 @@ from rankreward.errors import ConfigError, InputError
 from rankreward.explain import explain, nearest
 from rankreward.kinds import (
     COMPONENTS,
+    MASKED,
     METRICS,
     PAIRWISE,
     SCHEMAS_OF,
@@ -29,6 +30,7 @@ from rankreward.kinds import (
     Clip,
     Consistency,
     Detection,
+    Discriminative,
     Ecdf,
     Group,
     Keyword,
@@ -212,6 +214,18 @@ class Recipe(Part):
         if self.scale is not None:
             names += ["difficulty", "uncertainty"] + ["tokens"] * (self.scale.unit == "tokens")
         return tuple(dict.fromkeys(names))
+
+    @property
+    def needs_images(self) -> bool:
+        """Whether it looks at the images, for masks or to compare a caption with them."""
+        parts = (*self.terms.values(), *self.accuracy.metrics.values())
+        return any(isinstance(part, (*MASKED, Discriminative)) for part in parts)
+
+    @property
+    def needs_groups(self) -> bool:
+        """Whether it compares the answers to one question with one another."""
+        consistent = any(isinstance(part, Consistency) for part in self.terms.values())
+        return consistent or isinstance(self.accuracy.normalizer, Group)
 
     @property
     def released(self) -> bool:

@@ -45,7 +45,6 @@ class Resources:
         self._lock = threading.Lock()  # a segmenter keeps its image between two calls
         compares = any(isinstance(term, Discriminative) for term in recipe.terms.values())
         segments = needs_masks(recipe)
-        self.needs_images = compares or segments
         if similarity is not None and not callable(similarity):
             kind = type(similarity).__name__
             raise ConfigError(f"similarity: expected a function of images and texts, got {kind}")

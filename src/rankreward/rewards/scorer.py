@@ -250,7 +250,7 @@ class Scorer:
                 f"{self.recipe.name!r} needs, got {', '.join(columns) or 'none'}"
             )
         _check_lengths(completions, columns)
-        if self._resources.needs_images:
+        if self.recipe.needs_images:
             lacking = "images" if images is None else _first_none(images)
             if lacking:
                 raise InputError(
