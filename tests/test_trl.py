@@ -74,20 +74,37 @@ def test_evaluation_enters_no_window(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("accumulation", "per_generation", "sizes"),
-    [(2, None, [16, 32]), (2, 1, [16, 32]), (1, 2, [16, 16])],
+    ("accumulation", "per_generation", "iterations", "calls", "sizes"),
+    [
+        (2, None, 1, 2, [16, 32]),
+        (2, 1, 1, 4, [16, 32]),
+        (1, 2, 1, 1, [16, 16]),
+        (4, 2, 1, 4, [32, 64]),
+        (1, 4, 1, 1, [32, 32]),
+        (1, 1, 2, 1, [8, 8]),
+        (2, 2, 2, 1, [16, 16]),
+        (1, 2, 2, 1, [16, 16]),
+        (4, 1, 2, 4, [16, 32]),
+    ],
 )
 def test_steps_that_generate_more_or_less_often(
-    tmp_path: Path, accumulation: int, per_generation: int | None, sizes: list[int]
+    tmp_path: Path,
+    accumulation: int,
+    per_generation: int | None,
+    iterations: int,
+    calls: int,
+    sizes: list[int],
 ) -> None:
     """Each generated rollout enters once, at the end of the step that scored it."""
     reward = RankReward(RECIPE)
-    seen = Flushes(reward)
+    seen, spy = Flushes(reward), Spy(reward.scorer)
     trainer(
         tmp_path, reward, callbacks=[reward.callback(), seen], max_steps=2,
         gradient_accumulation_steps=accumulation, steps_per_generation=per_generation,
+        num_iterations=iterations, max_completion_length=8,
     ).train()  # fmt: skip
     assert [size - 128 for _, size in seen.sizes] == sizes
+    assert spy.calls == calls
 
 
 class Spy:
@@ -258,18 +275,6 @@ def test_reference_column_by_name(tmp_path: Path) -> None:
     )
     run.train()
     assert reward.scorer.quantiles.size == 128 + BATCH
-
-
-def test_several_processes_are_refused() -> None:
-    """Windows of their own would make the ranks of two processes incomparable."""
-
-    class Arguments:
-        world_size = 2
-
-    callback = RankReward("dr_seg").callback()
-    for event in (callback.on_init_end, callback.on_train_begin):
-        with pytest.raises(rr.StateError, match="expected one process, got 2"):
-            event(Arguments(), None, None)
 
 
 @pytest.mark.parametrize(

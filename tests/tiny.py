@@ -32,6 +32,7 @@ def trainer(
     torch.manual_seed(0)
     model, processor = load()
     callbacks = options.pop("callbacks", [reward.callback()])
+    peft_config = options.pop("peft_config", None)
     data = {
         "train_dataset": options.pop("train_dataset", rows(16)),
         "eval_dataset": options.pop("eval_dataset", None),
@@ -56,5 +57,6 @@ def trainer(
         args=GRPOConfig(output_dir=str(out), **{**config, **options}),
         processing_class=processor,
         callbacks=callbacks,
+        peft_config=peft_config,
         **data,
     )

@@ -11,39 +11,32 @@ Needs the extra ``trl``.
 
 from __future__ import annotations
 
-import hashlib
-import json
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-import numpy as np
-
-from rankreward.errors import InputError, StateError, require
-from rankreward.quantiles.checkpoint import load_state, save_state
+from rankreward.adapters.log import WindowLog, batch_log
+from rankreward.adapters.trl_callback import StepCallback
+from rankreward.errors import InputError, StateError
 from rankreward.recipe import Recipe
 from rankreward.rewards import RewardBatch, Scorer
 from rankreward.rewards.masks import Segmenter
 from rankreward.rewards.similarity import Similarity
 
-require("transformers", extra="trl")
-
-from transformers import TrainerCallback  # noqa: E402 - after the check that names the extra
-
 if TYPE_CHECKING:
-    from transformers import TrainerControl, TrainerState, TrainingArguments
-
-CHECKPOINT = "rankreward.npz"  # the scorer's file inside a trainer's checkpoint folder
+    from transformers import TrainerCallback, TrainingArguments
 
 
 class RankReward:
     """A reward function for TRL's `GRPOTrainer`.
 
     Pass it as a reward function, or its `terms()` in its place, and always pass `callback()`; one
-    such object a trainer. In the trainer's log stand, batch by batch, ``rankreward/raw/<metric>``,
-    ``rankreward/rank/<metric>``, ``rankreward/term/<term>`` (means) and ``rankreward/failures`` (a
-    share); the completions table gets a column ``failure``.
+    such object a trainer. Under several ranks (``torchrun``, accelerate) each makes its own, and
+    the callback makes their windows one. The trainer's log shows the figures of
+    `rankreward.adapters.log`, averaged over the batches and ranks between two entries; the
+    completions table gets a column ``failure``.
 
     Args:
         recipe: whatever `rankreward.Scorer` takes.
@@ -75,6 +68,7 @@ class RankReward:
         self._attached = False  # whether a trainer has this object's callback
         self._in_step = False  # whether that trainer is inside a training step
         self._last: _Scored | None = None
+        self._window_log = WindowLog()
 
     def __call__(self, completions: Sequence[Any], **columns: Any) -> list[float]:
         """Score a batch as TRL calls it.
@@ -109,7 +103,17 @@ class RankReward:
 
     def callback(self) -> TrainerCallback:
         """The callback that belongs to this object; pass it to the same trainer."""
-        return _Callback(self)
+        return StepCallback(self)
+
+    def _attach(self, args: TrainingArguments) -> None:
+        """A trainer has this object's callback."""
+        self._attached = True
+        train = getattr(args, "num_generations", None) or 1
+        self._group = {"train": train, "eval": getattr(args, "num_generations_eval", None) or train}
+
+    def _end_step(self, step: int) -> None:
+        self._in_step = False
+        self._window_log.flushed(self.scorer.flush(step))
 
     def _score(
         self, caller: str, completions: Sequence[Any], columns: Mapping[str, Any]
@@ -127,6 +131,7 @@ class RankReward:
                 raise StateError("reward_funcs: expected the reward or its terms, got both")
             last.served.add(caller)
             return last.batch
+        begun = time.perf_counter()
         batch = self.scorer.score(
             [_text(completion, index) for index, completion in enumerate(completions)],
             references,
@@ -135,7 +140,7 @@ class RankReward:
             columns=_columns(columns),
             record=self._training(columns),
         )
-        _log(batch, columns.get("log_metric"), columns.get("log_extra"))
+        self._log(batch, columns, time.perf_counter() - begun)
         self._last = _Scored(completions, references, batch, {caller})
         return batch
 
@@ -159,7 +164,30 @@ class RankReward:
             groups: list[Any] | None = columns.get("groups")
             return groups
         size = self._group["train" if self._in_step else "eval"]
+        if self.scorer.recipe.needs_groups and len(completions) % size:
+            raise InputError(
+                f"groups: recipe {self.scorer.recipe.name!r} compares the {size} answers to a "
+                f"prompt, and this rank got {len(completions)} completions, which splits a group; "
+                "make per_device_train_batch_size times steps_per_generation (in evaluation "
+                f"per_device_eval_batch_size) a multiple of {size}"
+            )
         return [index // size for index in range(len(completions))]
+
+    def _log(self, batch: RewardBatch, columns: Mapping[str, Any], seconds: float) -> None:
+        log_metric, log_extra = columns.get("log_metric"), columns.get("log_extra")
+        if log_metric is not None:
+            codes = [None if failure is None else failure.code for failure in batch.failures]
+            figures = {
+                **batch_log(batch.raw, batch.ranks, batch.terms, codes),
+                **self._window_log.figures(self.scorer.quantiles.size),
+                "rankreward/seconds": seconds,
+            }
+            for name, value in figures.items():
+                log_metric(name, value)
+        if log_extra is not None:
+            log_extra(
+                "failure", ["" if f is None else f"{f.code}: {f.message}" for f in batch.failures]
+            )
 
     def _training(self, columns: Mapping[str, Any]) -> bool:
         """Whether this batch is one of training; TRL evaluates through the same function."""
@@ -206,88 +234,6 @@ class _Term:
         return values
 
 
-class _Callback(TrainerCallback):  # type: ignore[misc]
-    """Tells training from evaluation, ends steps, and keeps the window beside checkpoints."""
-
-    def __init__(self, reward: RankReward) -> None:
-        self._reward = reward
-
-    def on_init_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        if args.world_size > 1:
-            raise StateError(
-                f"expected one process, got {args.world_size}: each would rank in a window of its "
-                "own, and their rewards would not be comparable"
-            )
-        self._reward._attached = True
-        train = getattr(args, "num_generations", None) or 1
-        self._reward._group = {
-            "train": train,
-            "eval": getattr(args, "num_generations_eval", None) or train,
-        }
-
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        self.on_init_end(args, state, control)  # a callback that was added later missed it
-        self._reward._in_step = False
-        window = self._reward.scorer.quantiles
-        window.discard()  # rows of a step that was broken off
-        if state.global_step > 0:
-            _resume(self._reward.scorer, args, state)
-        elif window.step is not None:
-            raise StateError(
-                f"a new run begins, and the window holds another one's rows up to step "
-                f"{window.step}: call reward.scorer.quantiles.reset() first, or resume that run"
-            )
-
-    def on_step_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        self._reward._in_step = True
-
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        self._reward._in_step = False
-        self._reward.scorer.flush(state.global_step)
-
-    def on_save(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        saved = {**self._reward.scorer.state_dict(), "run": _run(state)}
-        save_state(_checkpoint(args, state), saved)
-
-
-def _resume(scorer: Scorer, args: TrainingArguments, state: TrainerState) -> None:
-    """Take the window from the checkpoint that the trainer goes on from."""
-    path = _checkpoint(args, state)
-    if path.exists():
-        saved = load_state(path)
-        if saved.get("run") != _run(state):
-            raise StateError(
-                f"resuming at step {state.global_step}, expected the window of the same run in "
-                f"{path}, got another run's; resume with that checkpoint's own output_dir"
-            )
-        scorer.load_state_dict(saved)
-    elif scorer.quantiles.step is None or scorer.quantiles.step > state.global_step:
-        raise StateError(
-            f"resuming at step {state.global_step}, expected the window in {path}, got no such "
-            "file; put it back, or load a copy with reward.scorer.load(path) before train()"
-        )
-
-
-def _run(state: TrainerState) -> str:
-    """A fingerprint of the run up to now, by its log; runs that logged nothing are all alike."""
-    log = json.dumps(state.log_history, default=float, sort_keys=True)
-    return hashlib.sha256(log.encode()).hexdigest()
-
-
-def _checkpoint(args: TrainingArguments, state: TrainerState) -> Path:
-    return Path(args.output_dir) / f"checkpoint-{state.global_step}" / CHECKPOINT
-
-
 def _text(completion: Any, index: int) -> str:
     """The text of a completion, which for conversational data is a list of one message."""
     if isinstance(completion, str):
@@ -318,22 +264,3 @@ def _columns(columns: Mapping[str, Any]) -> dict[str, Any]:
     others = {name: rows for name, rows in columns.items() if isinstance(rows, list)}
     ids = columns.get("completion_ids")
     return others if ids is None else {**others, "tokens": [len(row) for row in ids]}
-
-
-def _log(
-    batch: RewardBatch,
-    log_metric: Callable[[str, float], None] | None,
-    log_extra: Callable[[str, list[Any]], None] | None,
-) -> None:
-    if log_metric is not None:
-        for kind, columns in (("raw", batch.raw), ("rank", batch.ranks), ("term", batch.terms)):
-            for name, values in columns.items():
-                defined = values[~np.isnan(values)]
-                mean = float(defined.mean()) if len(defined) else float("nan")
-                log_metric(f"rankreward/{kind}/{name}", mean)
-        failed = sum(failure is not None for failure in batch.failures)
-        log_metric("rankreward/failures", failed / max(len(batch), 1))
-    if log_extra is not None:
-        log_extra(
-            "failure", ["" if f is None else f"{f.code}: {f.message}" for f in batch.failures]
-        )

@@ -65,8 +65,8 @@ class RewardBatch:
 class Scorer:
     """Scores completions by a recipe. Safe under threads.
 
-    Score: `score`, `flush`. Keep: `state_dict`, `load_state_dict`, `save`, `load`. Look:
-    `recipe`, `quantiles` (the `QuantileService` behind the ranks).
+    Score: `score`, `flush`. Keep: `state_dict`, `load_state_dict`, `save`, `load`. Move: `share`.
+    Look: `recipe`, `quantiles` (the `QuantileService` behind the ranks).
 
     Args:
         recipe: a name from `rankreward.recipes()`, the path of a YAML file, a mapping, or a
@@ -190,6 +190,18 @@ class Scorer:
             StepOrderError: `step` is older than the last one flushed.
         """
         return self.quantiles.flush(step)
+
+    def share(self, quantiles: Callable[..., QuantileService]) -> None:
+        """Go on with a window of another kind, as when it turns out that several processes score.
+
+        Args:
+            quantiles: makes the window, as for the constructor. What the old one holds goes along.
+        """
+        accuracy = self.recipe.accuracy
+        window = make_window(accuracy.normalizer, tuple(accuracy.metrics), quantiles)
+        if self.quantiles.step is not None or self.quantiles.pending:
+            window.load_state_dict(self.quantiles.state_dict())
+        self.quantiles = window
 
     def state_dict(self) -> dict[str, Any]:
         """The recipe's name and accuracy, and the window, as plain values and arrays."""
