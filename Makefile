@@ -1,4 +1,5 @@
-# make demo: train a tiny Qwen2.5-VL with the ranked reward.  make test: every check.
+# make demo: train a tiny Qwen2.5-VL with the ranked reward.  make test: every check of the core and
+# TRL.  make test-trainers: verl and the plugins, each in an environment of its own.
 # make bench: every figure of docs/performance.md, in five minutes on two quiet cores.
 PYTHON ?= python3
 SEED ?= 0
@@ -6,7 +7,7 @@ STEPS ?= 150
 BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test bench clean
+.PHONY: demo test test-trainers test-verl test-plugins bench clean
 
 demo: .venv/demo
 	$(BIN)/python examples/digits/demo.py --seed $(SEED) --steps $(STEPS) --out runs/demo
@@ -17,6 +18,15 @@ test: .venv/test
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile  # one thread a worker, one worker a file
+
+# verl and EasyR1 are both called verl, and every trainer wants another transformers.
+test-trainers: test-verl test-plugins
+
+test-verl: .venv-verl/ready
+	OMP_NUM_THREADS=1 RAY_AUTH_MODE=disabled .venv-verl/bin/python -m pytest tests/trainers/verl
+
+test-plugins: .venv-plugins/ready
+	OMP_NUM_THREADS=1 RAY_AUTH_MODE=disabled .venv-plugins/bin/python -m pytest tests/trainers/plugins
 
 # No benchmark fails for being slow: the goals stand in the report alone.
 bench: .venv/test
@@ -41,5 +51,12 @@ bench: .venv/test
 	$(BIN)/pip install -q -c constraints.txt -e '.[demo,ray,bench,dev]'
 	@touch $@
 
+# All pinned: the trainers' own lists hold vLLM, DeepSpeed and flash-attn, which need a GPU.
+.venv-%/ready: constraints-%.txt pyproject.toml
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/pip install -q --no-deps -r $<
+	$(@D)/bin/pip install -q --no-deps -e .
+	@touch $@
+
 clean:
-	rm -rf .venv runs .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-verl .venv-plugins runs .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

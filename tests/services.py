@@ -11,8 +11,9 @@ import ray
 import torch.distributed as dist
 
 from rankreward.quantiles.distributed import DistributedQuantileService
+from rankreward.quantiles.owner import Owner
 from rankreward.quantiles.ray import RayQuantileService
-from rankreward.quantiles.shared import Owner, SharedQuantileService
+from rankreward.quantiles.shared import SharedQuantileService
 
 _names = map("window-{}".format, itertools.count())
 

@@ -147,10 +147,11 @@ ray.init(address=sys.argv[1], log_to_driver=False)
 import rankreward as rr
 from rankreward.quantiles.ray import RayQuantileService
 arguments = dict(metrics=("a", "b"), window=5000, warm_start=0)
-try:
-    RayQuantileService(**arguments, name="job")
-except rr.StateError as error:
-    print(error)
+for make in (lambda: RayQuantileService(**arguments, name="job"), lambda: RayQuantileService.attach("job")):
+    try:
+        make()
+    except rr.StateError as error:
+        print(error)
 mine = RayQuantileService(**arguments, name="other job")
 mine.push([[1.0, 1.0], [2.0, 2.0]])
 print(mine.flush(1).size)
@@ -171,8 +172,9 @@ def test_two_jobs_on_one_cluster_are_kept_apart() -> None:
         timeout=120,
         env={**os.environ, "RAY_AUTH_MODE": "disabled"},
     )
-    error, size = done.stdout.splitlines()[-2:]
+    error, attached, size = done.stdout.splitlines()[-3:]
     assert error.startswith("window 'job': expected job='"), done.stderr
+    assert attached.startswith("window 'job': expected one of this job, got one of job '")
     assert size == "2"
     assert service.rows.tolist() == [[0.5, 0.5]]
     service.close()
@@ -184,6 +186,8 @@ def test_arguments_are_checked() -> None:
         ({"name": ""}, "name: expected a name"),
         ({"name": "x", "timeout": 0}, "timeout: expected seconds above 0"),
         ({"name": "x", "window": 0}, "window: expected an integer of at least 1"),
+        ({"name": "x", "resume": True}, "resume: expected a folder to go on with, got none"),
+        ({"name": "x", "folder": "f", "overwrite": True, "resume": True}, "expected no resume"),
     ):
         with pytest.raises(rr.InputError, match=message):
             RayQuantileService(**{**ARGUMENTS, **arguments})
@@ -221,3 +225,61 @@ def test_a_worker_that_cannot_wait_leaves_the_window_alone() -> None:
         os.kill(process, signal.SIGCONT)
     assert service.pending == 1
     service.close()
+
+
+def test_a_window_is_found_by_its_name_alone(tmp_path: Path) -> None:
+    """With whatever arguments it was made, also if it is made a moment later; a name that nobody
+    has is an error that says what to do."""
+    arguments = {"metrics": ("x",), "window": 9, "warm_start": 3, "ties": "mid", "keys": ("k", "l")}
+    made: list[RayQuantileService] = []
+
+    def make() -> None:
+        made.append(RayQuantileService(**arguments, name="found", folder=tmp_path))
+
+    late = threading.Timer(0.5, make)
+    late.start()
+    client = RayQuantileService.attach("found", timeout=30, max_age=5.0)
+    late.join()
+    client.push([[0.5]], keys="l")
+    assert client.flush(2) == rr.FlushStats(added=1, evicted=0, size=7, step=2)
+    probe, keys = np.array([[0.0], [0.5]]), ["k", "l"]
+    assert client.rank(probe, keys).tobytes() == made[0].rank(probe, keys).tobytes()
+    assert (client.ties, client.keys, client.max_age) == ("mid", ("k", "l"), 5.0)
+    ray.kill(made[0]._actor, no_restart=False)
+    assert client.step == 2  # it knows that the window has a folder, and waits
+    client.close()
+    with pytest.raises(rr.StateError, match="'nobody': expected one of that name, got none within"):
+        RayQuantileService.attach("nobody", timeout=0.1)
+    with pytest.raises(rr.InputError, match="name: expected a name"):
+        RayQuantileService.attach("")
+
+
+@pytest.mark.parametrize("way", ["overwrite", "file"])
+def test_a_restarted_actor_goes_on_however_it_began(tmp_path: Path, way: str) -> None:
+    """In a folder with an old window, anew or from a file; when killed it keeps what came since."""
+    old = RayQuantileService(**ARGUMENTS, name=f"old {way}", folder=tmp_path / "w")
+    old.push([[9.0, 9.0]])
+    old.flush(9)
+    old.close()
+    local = rr.QuantileService(**ARGUMENTS)
+    local.push([[0.5, 0.25]])
+    local.flush(3)
+    local.save(tmp_path / "saved.npz")
+    begin = {"overwrite": {"overwrite": True}, "file": {"resume": tmp_path / "saved.npz"}}[way]
+    expected = {"overwrite": (0, None), "file": (1, 3)}[way]
+    service = RayQuantileService(**ARGUMENTS, name=f"new {way}", folder=tmp_path / "w", **begin)
+    assert (service.size, service.step, service.pending) == (*expected, 0)
+    service.advance(4)
+    service.push([[0.1, 0.1]])
+    ray.kill(service._actor, no_restart=False)
+    other = RayQuantileService(**ARGUMENTS, name=f"new {way}", folder=tmp_path / "w", **begin)
+    assert (other.size, other.step, other.pending) == (*expected, 1)
+    stats = other.advance(5)
+    assert stats == rr.FlushStats(added=1, evicted=0, size=expected[0] + 1, step=4)
+    service.close()
+
+
+def test_a_file_to_begin_with_that_is_missing_is_named(tmp_path: Path) -> None:
+    """In the caller's process, at once, and the name is free again."""
+    with pytest.raises(FileNotFoundError, match=r"none\.npz"):
+        RayQuantileService(**ARGUMENTS, name="fileless", resume=tmp_path / "none.npz")

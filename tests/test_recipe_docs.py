@@ -324,7 +324,9 @@ def run(page: Path, folder: Path) -> int:
     return checked
 
 
-@pytest.mark.parametrize(("page", "prints"), [("recipes.md", 28), ("own_reward.md", 12)])
+@pytest.mark.parametrize(
+    ("page", "prints"), [("recipes.md", 28), ("own_reward.md", 12), ("any_trainer.md", 9)]
+)
 def test_every_block_runs(
     page: str, prints: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -16,7 +16,9 @@ from hypothesis import strategies as st
 from services import DirectQuantileService
 
 import rankreward as rr
-from rankreward.quantiles.shared import Owner, SharedQuantileService
+from rankreward.quantiles.checkpoint import save_state
+from rankreward.quantiles.owner import Owner
+from rankreward.quantiles.shared import SharedQuantileService
 
 CONFIG = {"metrics": ["a", "b"], "window": 4000, "warm_start": 0}
 
@@ -125,7 +127,7 @@ def test_a_folder_with_a_window_is_not_taken_up_unknowingly(
     client = DirectQuantileService(**CONFIG, owner=owner)
     client.push([[0.1, 0.2]])
     client.flush(1)
-    monkeypatch.setattr("rankreward.quantiles.shared._PATIENCE", 0.1)
+    monkeypatch.setattr("rankreward.quantiles.owner._PATIENCE", 0.1)
     with pytest.raises(rr.StateError, match="got one that another window is using"):
         Owner(CONFIG, tmp_path, resume=True)
     owner.close()
@@ -279,7 +281,7 @@ def test_a_flush_that_cannot_be_saved_keeps_the_journal(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("rankreward.quantiles.shared.save_state", fail)
+        patch.setattr("rankreward.quantiles.owner.save_state", fail)
         with pytest.raises(OSError, match="No space left"):
             client.flush(1)
     client.owner.close()
@@ -370,3 +372,213 @@ def test_after_a_refresh_ranking_needs_no_message() -> None:
     for _ in range(3):
         assert worker.rank([[0.2, 0.0]]).tolist() == [[1.0, 0.0]]
     assert asked == []
+
+
+# -- steps that end by themselves -------------------------------------------------------------
+
+
+def test_a_worker_that_is_ahead_does_not_spoil_the_step_before() -> None:
+    """The first to name a later step ends the open one, with its rows and its number; its own
+    rows of the new step wait, and who names that step afterwards comes too late to do anything."""
+    owner = Owner(CONFIG, None, resume=False)
+    one, other = (DirectQuantileService(**CONFIG, owner=owner) for _ in range(2))
+    twin = rr.QuantileService(**CONFIG)
+    rows = np.random.default_rng(0).random((40, 2))
+    for client, part in ((one, rows[:10]), (other, rows[10:20])):
+        client.advance(3)
+        client.push(part)
+    assert one.advance(4) == rr.FlushStats(added=20, evicted=0, size=20, step=3)
+    one.push(rows[20:30])
+    version = owner.version
+    assert other.advance(4) is None
+    assert other.advance(3) is None
+    assert owner.version == version
+    other.push(rows[30:])
+    twin.push(rows[:20])
+    twin.flush(3)
+    assert other.rows.tobytes() == twin.rows.tobytes()
+    assert other.rank([[0.5, 0.5]]).tobytes() == twin.rank([[0.5, 0.5]]).tobytes()
+    assert (one.pending, one.step) == (20, 3)
+    with pytest.raises(rr.InputError, match="step: expected an integer of at least 0"):
+        one.advance(-1)
+
+
+def test_a_flush_by_hand_leaves_the_advance_nothing_to_do() -> None:
+    """And a flush of a step that is no longer open takes no rows of the next one."""
+    client = DirectQuantileService(**CONFIG)
+    client.advance(1)
+    client.push([[1.0, 1.0]])
+    assert client.flush(1).added == 1
+    version = client.owner.version
+    assert client.advance(2) == rr.FlushStats(added=0, evicted=0, size=1, step=1)
+    assert client.owner.version == version  # nobody has to fetch the window anew
+    client.push([[2.0, 2.0]])
+    assert client.flush(1) == rr.FlushStats(added=0, evicted=0, size=1, step=1)
+    assert (client.pending, client.step) == (1, 1)
+    assert client.flush(5).added == 1  # whoever flushes says which step it was
+    assert client.advance(4) is None
+    client.reset()
+    client.advance(0)
+    assert client.advance(1) == rr.FlushStats(added=0, evicted=0, size=0, step=0)
+
+
+def test_the_open_step_survives_the_owner(tmp_path: Path) -> None:
+    """It was acknowledged: who names it after a restart is too late, as before."""
+    client = DirectQuantileService(**CONFIG, owner=Owner(CONFIG, tmp_path, resume=False))
+    for step in (1, 2):
+        client.advance(step)
+        client.push([[step, 0.0]])
+    client.owner.close()
+    client.owner = Owner(CONFIG, tmp_path, resume=True)
+    late = DirectQuantileService(**CONFIG, owner=client.owner)
+    assert late.advance(2) is None
+    assert (late.rows[:, 0].tolist(), late.pending) == ([1.0], 1)
+    state = late.state_dict()
+    other = DirectQuantileService(**CONFIG)
+    other.load_state_dict(state)
+    assert other.advance(3) == rr.FlushStats(added=1, evicted=0, size=2, step=2)
+    for wrong in (0, "2", 1.0):
+        with pytest.raises(rr.CheckpointError, match="expected an open step of at least 1"):
+            other.load_state_dict({**state, "open": wrong})
+    rr.QuantileService(**CONFIG).load_state_dict(state)  # where it means nothing
+
+
+STEPS = st.tuples(
+    st.integers(0, 2), st.sampled_from(["push", "advance", "flush"]), st.integers(0, 2)
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(fates=st.lists(FATES, max_size=60), moves=st.lists(STEPS, max_size=25))
+def test_steps_end_alike_whatever_the_network_does(
+    tmp_path_factory: pytest.TempPathFactory, fates: list[str], moves: list[tuple[int, str, int]]
+) -> None:
+    """Against a plain model in one process, with clients that are ahead and behind."""
+    network = Network(tmp_path_factory.mktemp("owner"), fates)
+    clients = [Client(network) for _ in range(3)]
+    model, open_step, newest = rr.QuantileService(**CONFIG), None, 0
+    for number, (who, move, ahead) in enumerate(moves):
+        step = max(newest + ahead - 1, 0)
+        reached = max(-1 if s is None else s for s in (open_step, model.step))
+        if move == "push":
+            clients[who].push([[number, 0.5]])
+            model.push([[number, 0.5]])
+        elif move == "advance":
+            clients[who].advance(step)
+            if step > reached:
+                if open_step is not None:
+                    model.flush(open_step)
+                open_step = step
+        elif open_step is not None and step < open_step:
+            assert clients[who].flush(step).added == 0
+        elif step >= reached:
+            clients[who].flush(step)
+            model.flush(step)
+            open_step = None if open_step is None else step
+        newest = max(newest, step)
+    network.fates = []
+    network.restart()
+    assert clients[0].rows.tobytes() == model.rows.tobytes()
+    assert (clients[0].pending, clients[0].step) == (model.pending, model.step)
+    assert network.owner.state_dict()["open"] == open_step
+
+
+# -- how a window begins ----------------------------------------------------------------------
+
+
+def used(folder: Path) -> None:
+    """A folder that holds a window of step 9, and a row that waits."""
+    client = DirectQuantileService(**CONFIG, owner=Owner(CONFIG, folder, resume=False))
+    client.push([[9.0, 9.0]])
+    client.flush(9)
+    client.push([[8.0, 8.0]])
+    client.owner.close()
+
+
+@pytest.mark.parametrize("kind", ["new", "used", "none"])
+def test_a_window_begins_with_a_saved_state(tmp_path: Path, kind: str) -> None:
+    """Of a scorer or of a service, in memory or whatever its folder holds; and goes on with it."""
+    recipe = rr.Recipe.load("dr_seg").override({"accuracy.normalizer.warm_start": 0})
+    scorer = rr.Scorer(recipe)
+    scorer.quantiles.push([[0.5, 1.0, 0.25]])
+    scorer.flush(3)
+    scorer.save(tmp_path / "scorer.npz")
+    config = scorer.quantiles._config()
+    folder = None if kind == "none" else tmp_path / "window"
+    if kind == "used":
+        old = DirectQuantileService(**config, owner=Owner(config, folder, resume=False))
+        old.push([[9.0, 9.0, 9.0]])
+        old.flush(9)
+        old.push([[8.0, 8.0, 8.0]])
+        old.owner.close()
+    owner = Owner(config, folder, resume=tmp_path / "scorer.npz", birth="b")
+    client = DirectQuantileService(**config, owner=owner)
+    assert (client.rows.tolist(), client.step, client.pending) == ([[0.5, 1.0, 0.25]], 3, 0)
+    client.push([[0.0, 0.0, 0.0]])
+    if folder is not None:  # the actor's next life is given the same arguments
+        owner.close()
+        client.owner = Owner(config, folder, resume=tmp_path / "scorer.npz", birth="b", again=True)
+    assert (client.step, client.pending) == (3, 1)
+
+
+def test_a_file_that_does_not_fit_leaves_the_folder_alone(tmp_path: Path) -> None:
+    """Missing, damaged, or of another window: the error names it, and the old window is whole."""
+    used(tmp_path / "window")
+    rr.QuantileService(**{**CONFIG, "window": 7}).save(tmp_path / "other.npz")
+    (tmp_path / "damaged.npz").write_bytes(b"x")
+    for name, error, words in (
+        ("other.npz", rr.CheckpointError, "other.npz: state: expected window=4000"),
+        ("damaged.npz", rr.CheckpointError, "damaged.npz: expected a state saved by"),
+        ("missing.npz", FileNotFoundError, "missing.npz"),
+    ):
+        with pytest.raises(error, match=words):
+            Owner(CONFIG, tmp_path / "window", resume=tmp_path / name)
+    owner = Owner(CONFIG, tmp_path / "window", resume=True)
+    assert (owner.service.step, owner.service.size, owner.service.pending) == (9, 1, 1)
+
+
+def test_a_window_begins_anew_where_it_is_told_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of what the folder held nothing is left, unless a living window uses it."""
+    used(tmp_path)
+    living = Owner(CONFIG, tmp_path, resume=True)
+    monkeypatch.setattr("rankreward.quantiles.owner._PATIENCE", 0.1)
+    with pytest.raises(rr.StateError, match="got one that another window is using"):
+        Owner(CONFIG, tmp_path, overwrite=True)
+    living.close()
+    client = DirectQuantileService(
+        **CONFIG, owner=Owner(CONFIG, tmp_path, overwrite=True, birth="one")
+    )
+    assert (client.size, client.step, client.pending) == (0, None, 0)
+    client.advance(1)
+    client.push([[1.0, 1.0]])
+    client.owner.close()
+    client.owner = Owner(CONFIG, tmp_path, overwrite=True, birth="one", again=True)
+    assert client.pending == 1  # the next life of the same one
+    client.owner.close()
+    client.owner = Owner(CONFIG, tmp_path, overwrite=True, birth="two")
+    assert client.pending == 0
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_an_owner_that_died_while_it_began_begins_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    """Before or after the old window was replaced; its next life takes nothing of that for its
+    own. One whose folder has gone says so, and does not begin anew."""
+    used(tmp_path / "window")
+
+    def die(path: Path, state: Any) -> None:
+        if when == "after":
+            save_state(path, state)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("rankreward.quantiles.owner.save_state", die)
+        with pytest.raises(KeyboardInterrupt):
+            Owner(CONFIG, tmp_path / "window", overwrite=True, birth="new")
+    owner = Owner(CONFIG, tmp_path / "window", overwrite=True, birth="new", again=True)
+    assert (owner.service.step, owner.service.pending) == (None, 0)
+    with pytest.raises(rr.StateError, match="expected a window to go on with, got an empty folder"):
+        Owner(CONFIG, tmp_path / "gone", overwrite=True, birth="new", again=True)

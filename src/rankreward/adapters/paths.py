@@ -37,6 +37,9 @@ worker:
       recipe: {recipe}
       checkpoints: ${{trainer.save_checkpoint_path}}
       load: ${{trainer.load_checkpoint_path}}
+      find_last: ${{trainer.find_last_checkpoint}}
+trainer:
+  save_checkpoint_path: ${{oc.env:PWD}}/checkpoints/my-run  # has to be absolute
 """
 
 

@@ -15,9 +15,11 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+from uuid import uuid4
 
 from rankreward.errors import InputError, RankRewardError, StateError, require
-from rankreward.quantiles.shared import Owner, SharedQuantileService, Version
+from rankreward.quantiles.owner import Owner, Version
+from rankreward.quantiles.shared import SharedQuantileService
 
 NAMESPACE = "rankreward"  # actors of a job without a namespace are visible to that job alone
 _PAUSES = (0.05, 0.1, 0.2, 0.5, 1.0)  # seconds before asking again; the last one repeats
@@ -29,8 +31,9 @@ class RayQuantileService(SharedQuantileService):
     Make it with the same arguments in every process of a job that ranks: the first one starts the
     actor, the others find it by its name. Make it first in the driver, for an actor ends with the
     process that started it. Everything else is as with `QuantileService`, but one process, as a
-    rule the driver, flushes for all. `push` is one message, and so is asking before a `rank`
-    whether the window has changed.
+    rule the driver, flushes for all, or all of them say `advance`. `push` is one message, and so
+    is asking before a `rank` whether the window has changed. `attach` finds a window by its name
+    alone.
 
     Args:
         metrics: names of the columns, in order.
@@ -38,7 +41,11 @@ class RayQuantileService(SharedQuantileService):
         folder: where the actor keeps the window, on a disk that it finds again wherever Ray
             restarts it. With a folder the actor is restarted when it dies, and goes on with every
             row that it had acknowledged; without one, its death is an error.
-        resume: go on with the window that the folder holds, as after a crash of the whole job.
+        resume: go on with the window that the folder holds, as after a crash of the whole job; or
+            the path of a file that `save` wrote, of this or any other service or of a `Scorer`:
+            the actor then begins with that, whatever the folder holds.
+        overwrite: begin anew, whatever the folder holds. Neither matters where the actor runs
+            already, and an actor that was restarted always goes on with its folder.
         timeout: seconds to wait for the actor, its restarts included.
         max_age: seconds for which `rank` trusts its copy of the window without asking whether
             there is a newer one; see `SharedQuantileService`.
@@ -47,7 +54,10 @@ class RayQuantileService(SharedQuantileService):
     Raises:
         InputError: an argument is out of its range.
         StateError: Ray is not initialised, the name belongs to another job or to a window with
-            other arguments, or the folder holds a window and `resume` is not given.
+            other arguments, another window is using the folder, or it holds a window and neither
+            `resume` nor `overwrite` is given.
+        OSError: the folder cannot be written, or the file to begin with not be read.
+        CheckpointError: the window to go on with is damaged, or has other arguments.
     """
 
     def __init__(
@@ -56,23 +66,16 @@ class RayQuantileService(SharedQuantileService):
         *,
         name: str,
         folder: str | Path | None = None,
-        resume: bool = False,
+        resume: bool | str | Path = False,
+        overwrite: bool = False,
         timeout: float = 60.0,
         max_age: float = 0.0,
         **window: Any,
     ) -> None:
         super().__init__(metrics, max_age=max_age, **window)
-        ray: Any = require("ray", extra="ray")
-        if not name or not isinstance(name, str):
-            raise InputError(f"name: expected a name, got {name!r}")
-        if not timeout > 0:
-            raise InputError(f"timeout: expected seconds above 0, got {timeout!r}")
-        if not ray.is_initialized():
-            raise StateError("expected a running Ray, got none: call ray.init() first")
-        self._ray = ray
-        self._timeout = timeout
+        self._prepare(name, timeout)
+        _check_beginning(folder, resume=resume, overwrite=overwrite)
         self._keeps = folder is not None
-        self.name = name
         options = {
             "name": name,
             "namespace": NAMESPACE,
@@ -81,10 +84,14 @@ class RayQuantileService(SharedQuantileService):
             "max_restarts": -1 if self._keeps else 0,
         }
         place = None if folder is None else str(Path(folder).resolve())
-        identity = {"job": ray.get_runtime_context().get_job_id(), "folder": place}
-        self._actor = (
-            ray.remote(_Actor).options(**options).remote(self._config(), identity, resume=resume)
-        )
+        identity = {"job": _job(self._ray), "folder": place}
+        begin = {
+            "resume": resume if isinstance(resume, bool) else str(Path(resume).resolve()),
+            "overwrite": overwrite,
+            "birth": uuid4().hex,
+        }
+        maker = self._ray.remote(_Actor).options(**options)
+        self._actor = maker.remote(self._config(), identity, begin)
         theirs, error = self._ask("identity")
         if error is not None:
             self.close()  # it could not begin; now its name is free again
@@ -96,6 +103,53 @@ class RayQuantileService(SharedQuantileService):
                 f"window {name!r}: expected {other}={mine[other]!r}, got a window of that name "
                 f"with {theirs[other]!r}; use the same arguments, or another name"
             )
+
+    @classmethod
+    def attach(
+        cls, name: str, *, timeout: float = 60.0, max_age: float = 0.0
+    ) -> RayQuantileService:
+        """A client of the window of that name, with whatever arguments it was made.
+
+        Args:
+            name: name of the window.
+            timeout: seconds to wait for the window to be made, and for its answers.
+            max_age: as for the class.
+
+        Raises:
+            InputError: an argument is out of its range.
+            StateError: Ray is not initialised, or there is no such window in this job.
+        """
+        service = cls.__new__(cls)
+        service._attach(name, timeout, max_age)  # noqa: SLF001 - another way to begin
+        return service
+
+    def _attach(self, name: str, timeout: float, max_age: float) -> None:
+        self._prepare(name, timeout)
+        self._actor = _find(self._ray, name, timeout)
+        self._keeps = True  # for now; whether it does is part of what it tells
+        theirs, error = self._ask("identity")
+        if error is not None:
+            raise error
+        if theirs["job"] != _job(self._ray):
+            raise StateError(
+                f"window {name!r}: expected one of this job, got one of job {theirs['job']!r}; "
+                "give each job a name of its own"
+            )
+        config = {key: theirs[key] for key in theirs.keys() - {"job", "folder", "process"}}
+        super().__init__(max_age=max_age, **config)
+        self._keeps = theirs["folder"] is not None
+
+    def _prepare(self, name: str, timeout: float) -> None:
+        ray: Any = require("ray", extra="ray")
+        if not name or not isinstance(name, str):
+            raise InputError(f"name: expected a name, got {name!r}")
+        if not timeout > 0:
+            raise InputError(f"timeout: expected seconds above 0, got {timeout!r}")
+        if not ray.is_initialized():
+            raise StateError("expected a running Ray, got none: call ray.init() first")
+        self._ray = ray
+        self._timeout = timeout
+        self.name = name
 
     def close(self) -> None:
         """End the actor. What its folder holds stays; its name becomes free."""
@@ -147,6 +201,36 @@ class RayQuantileService(SharedQuantileService):
             ) from error
 
 
+def _check_beginning(
+    folder: str | Path | None, *, resume: bool | str | Path, overwrite: bool
+) -> None:
+    if overwrite and resume is not False:
+        raise InputError(f"overwrite: expected no resume beside it, got resume={resume!r}")
+    if resume is True and folder is None:
+        raise InputError("resume: expected a folder to go on with, got none; pass folder=")
+
+
+def _job(ray: Any) -> str:
+    """The id of this process's job."""
+    return str(ray.get_runtime_context().get_job_id())
+
+
+def _find(ray: Any, name: str, timeout: float) -> Any:
+    """The actor of that name, which may be about to be made."""
+    deadline = time.monotonic() + timeout
+    for attempt in itertools.count():
+        try:
+            return ray.get_actor(name, namespace=NAMESPACE)
+        except ValueError as error:
+            if time.monotonic() >= deadline:
+                raise StateError(
+                    f"window {name!r}: expected one of that name, got none within {timeout:g} s; "
+                    "make it first, with RayQuantileService(..., name=...) in the same job"
+                ) from error
+        time.sleep(_PAUSES[min(attempt, len(_PAUSES) - 1)])
+    raise AssertionError
+
+
 class _Stored(NamedTuple):
     """An answer that lies in Ray's object store, once a machine instead of once a worker."""
 
@@ -156,7 +240,9 @@ class _Stored(NamedTuple):
 class _Actor:
     """The `Owner` as Ray calls it."""
 
-    def __init__(self, config: dict[str, Any], identity: dict[str, Any], *, resume: bool) -> None:
+    def __init__(
+        self, config: dict[str, Any], identity: dict[str, Any], begin: dict[str, Any]
+    ) -> None:
         ray: Any = require("ray", extra="ray")
         self._put = ray.put
         self._identity = {**identity, **config}
@@ -166,7 +252,7 @@ class _Actor:
             again = ray.get_runtime_context().was_current_actor_reconstructed
         self._error: Exception | None = None
         try:
-            self._owner = Owner(config, identity["folder"], resume=resume or again)
+            self._owner = Owner(config, identity["folder"], again=again, **begin)
         except (RankRewardError, OSError) as error:
             self._error = error  # Ray would tell its text alone, and try again
 
