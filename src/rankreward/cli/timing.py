@@ -1,15 +1,8 @@
-"""The command `rankreward`.
+"""`rankreward bench`: ranking and flushing on this machine."""
 
-Goes in: what was typed. Comes out: tables on the terminal, and files where they were asked for.
-Needs the extra ``cli``.
-"""
-
-# No `from __future__ import annotations`: typer reads the annotations, and can only where they
-# have been evaluated, since it is imported inside the function that they stand in.
 import json
 import os
 import platform
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.metadata import version
@@ -17,38 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from rankreward import bench
-from rankreward.adapters.paths import TRAINERS, paths
-from rankreward.errors import MissingExtraError, RankRewardError, require
-from rankreward.recipe import Recipe
+from rankreward.errors import require
 
 if TYPE_CHECKING:
     import typer
 
 
-def main() -> None:
-    """Run the command; without the extra say in one line what to install."""
-    try:
-        run = app()
-    except MissingExtraError as error:
-        sys.exit(f"rankreward: {error}")
-    run()
-
-
-def app() -> "typer.Typer":
-    """The command with its subcommands.
-
-    Raises:
-        MissingExtraError: the extra ``cli`` is not installed.
-    """
-    require("typer", extra="cli")
-    require("rich", extra="cli")
+def register(commands: "typer.Typer") -> None:
+    """Add the command."""
     import typer
-
-    commands = typer.Typer(no_args_is_help=True, add_completion=False)
-
-    @commands.callback()
-    def root() -> None:
-        """Fair, fast and visible rewards for group-relative RL of vision-language models."""
 
     @commands.command("bench")
     def _(
@@ -68,28 +38,6 @@ def app() -> "typer.Typer":
         rows = _bench(seconds)
         if path is not None:
             path.write_text(json.dumps(_record(rows), indent=1) + "\n")
-
-    @commands.command("paths")
-    def _(
-        trainer: Annotated[
-            str | None, typer.Argument(help="trl, verl or easyr1; without it all three.")
-        ] = None,
-        recipe: Annotated[
-            str, typer.Option(help="Name of a recipe, or path of its file.")
-        ] = "dr_seg",
-    ) -> None:
-        """Print what a trainer's configuration wants, to be copied."""
-        try:
-            known = recipe if Recipe.load(recipe).name == recipe else str(Path(recipe).resolve())
-            parts = {name: paths(name, known) for name in ([trainer] if trainer else TRAINERS)}
-        except RankRewardError as error:
-            raise typer.BadParameter(str(error)) from None
-        if trainer:
-            typer.echo(parts[trainer], nl=False)
-        else:
-            typer.echo("\n".join(f"# {name}\n{text}" for name, text in parts.items()), nl=False)
-
-    return commands
 
 
 def _bench(seconds: float) -> list[bench.Row]:
