@@ -32,7 +32,8 @@ from report import PAGE, write_table  # noqa: E402
 from tqdm import tqdm  # noqa: E402
 
 import rankreward as rr  # noqa: E402
-from rankreward.quantiles.shared import Owner, SharedQuantileService  # noqa: E402
+from rankreward.quantiles.owner import Owner  # noqa: E402
+from rankreward.quantiles.shared import SharedQuantileService  # noqa: E402
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "simulation.json"

@@ -1,0 +1,168 @@
+"""The rows as each trainer reads them.
+
+Goes in: a row of the Seg-Zero family and the recipe, which writes the prompt. Comes out: TRL's row,
+verl's or EasyR1's; for the latter two a Parquet file, written whole or not at all, that says in its
+own metadata what it was made from, so that it is used again as long as that stands.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pyarrow as pa
+import pyarrow.parquet as pq
+from hub import fingerprint
+from rows import Source, read, split
+from tqdm import tqdm
+
+import rankreward as rr
+
+Row = dict[str, Any]
+PLACEHOLDERS = ("<image>", "<video>", "<audio>")
+ORIGIN = b"rankreward"  # the key in a file's metadata
+CHUNK = 64  # rows written at a time
+IMAGES = datasets.List(datasets.Image())
+TEXT = datasets.Value("string")
+FEATURES = {
+    "verl": datasets.Features(
+        {
+            "data_source": TEXT,
+            "prompt": datasets.List({"role": TEXT, "content": TEXT}),
+            "images": IMAGES,
+            "reward_model": {"style": TEXT, "ground_truth": TEXT},
+            "extra_info": {"split": TEXT, "index": datasets.Value("int64"), "id": TEXT},
+        }
+    ),
+    "easyr1": datasets.Features(
+        {"problem": TEXT, "images": IMAGES, "answer": {"reference": TEXT, "split": TEXT}}
+    ),
+}
+
+
+def trl_row(row: Row, recipe: rr.Recipe) -> Row:
+    """``prompt`` (one user turn), ``image`` and ``solution``; TRL puts the image into the turn."""
+    turn = {"role": "user", "content": rr.prompt(recipe, row["problem"])}
+    return {"prompt": [turn], "image": row["image"], "solution": row["solution"]}
+
+
+def verl_row(row: Row, recipe: rr.Recipe, split: str, index: int) -> Row:
+    """As verl's RLHFDataset reads it, the image's place in the prompt marked by ``<image>``."""
+    return {
+        "data_source": "visionreasoner_7k",
+        "prompt": [{"role": "user", "content": _with_image(row, recipe)}],
+        "images": [row["image"]],
+        "reward_model": {"style": "rule", "ground_truth": row["solution"]},
+        "extra_info": {"split": split, "index": index, "id": str(row["id"])},
+    }
+
+
+def easyr1_row(row: Row, recipe: rr.Recipe, split: str, index: int) -> Row:
+    """As EasyR1's RLHFDataset reads it; ``answer`` is all that its reward is told of the row."""
+    return {
+        "problem": _with_image(row, recipe),
+        "images": [row["image"]],
+        "answer": {"reference": row["solution"], "split": split},
+    }
+
+
+ROWS: dict[str, Callable[[Row, rr.Recipe, str, int], Row]] = {
+    "verl": verl_row,
+    "easyr1": easyr1_row,
+}
+
+
+def _with_image(row: Row, recipe: rr.Recipe) -> str:
+    """The prompt behind its image.
+
+    Raises:
+        ValueError: the question holds a placeholder itself, and would ask for a second image.
+    """
+    asked = rr.prompt(recipe, row["problem"])
+    found = [each for each in PLACEHOLDERS if each in asked]
+    if found:
+        raise ValueError(f"row {row['id']}: expected a question without {found[0]}, got {asked!r}")
+    return f"<image>{asked}"
+
+
+def trl_rows(source: Source) -> tuple[datasets.Dataset, datasets.Dataset]:
+    """The rows for training and for evaluation in TRL; no image is copied or decoded."""
+    recipe = rr.Recipe.load(source.recipe)
+    rows = read(source.folder())
+    asked = rows.remove_columns("image")  # a question is read without its image
+    prompts = [trl_row({**row, "image": None}, recipe)["prompt"] for row in tqdm(asked, "prompts")]
+    kept = rows.select_columns(["image", "solution"]).cast_column("image", datasets.Image())
+    return split(kept.add_column("prompt", prompts), source.held_out, source.seed)
+
+
+def parquet(source: Source, layout: str, out: Path) -> tuple[Path, Path]:
+    """Files ``train.parquet`` and ``val.parquet`` in a folder; whole ones are used again.
+
+    Args:
+        source: the rows.
+        layout: ``"verl"`` or ``"easyr1"``.
+        out: the folder, made if need be.
+
+    Returns:
+        The paths of the two files.
+    """
+    recipe = rr.Recipe.load(source.recipe)
+    folder = source.folder()
+    settings = {
+        "layout": layout,
+        "recipe": recipe.to_dict(),
+        "held_out": source.held_out,
+        "seed": source.seed,
+    }
+    paths = out / "train.parquet", out / "val.parquet"
+    origins = [fingerprint(folder, {**settings, "split": path.stem}) for path in paths]
+    if not all(map(_made_from, paths, origins)):
+        parts = split(read(folder), source.held_out, source.seed)
+        for rows, path, origin in zip(parts, paths, origins, strict=True):
+            made = _rows(rows, layout, recipe, path.stem)
+            write(made, path, FEATURES[layout], origin, total=len(rows))
+    return paths
+
+
+def _made_from(path: Path, origin: str) -> bool:
+    """Whether a file is there and made from just this; a half written one has another name."""
+    if not path.exists():
+        return False
+    metadata = pq.read_schema(path).metadata or {}
+    return metadata.get(ORIGIN) == origin.encode()
+
+
+def _rows(rows: datasets.Dataset, layout: str, recipe: rr.Recipe, part: str) -> Iterator[Row]:
+    for index, row in enumerate(rows):
+        yield ROWS[layout](row, recipe, part, index)
+
+
+def write(
+    rows: Iterator[Row], path: Path, features: datasets.Features, origin: str, *, total: int
+) -> None:
+    """Write rows to a Parquet file, atomically, with its origin in its metadata."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    schema = features.arrow_schema
+    schema = schema.with_metadata({**(schema.metadata or {}), ORIGIN: origin.encode()})
+    half = path.with_suffix(f".{os.getpid()}.half")
+    try:
+        with pq.ParquetWriter(half, schema) as writer:
+            for part in _chunks(tqdm(rows, f"write {path.name}", total=total)):
+                writer.write_table(pa.Table.from_pylist(part, schema=schema))
+        half.replace(path)
+    finally:
+        half.unlink(missing_ok=True)
+
+
+def _chunks(rows: Iterator[Row]) -> Iterator[list[Row]]:
+    part: list[Row] = []
+    for row in rows:
+        part.append(row)
+        if len(part) == CHUNK:
+            yield part
+            part = []
+    if part:
+        yield part
