@@ -40,6 +40,7 @@ import which_verl  # noqa: E402
 
 import rankreward as rr  # noqa: E402
 from rankreward.adapters.easyr1 import compute_score  # noqa: E402
+from rankreward.datasets.layouts import features, to_easyr1  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::Warning:(trl|transformers|torch|accelerate|peft|datasets|huggingface_hub).*"
@@ -176,36 +177,6 @@ def test_a_stamp_is_left_by_a_check_that_passed_and_only_for_those_files(tmp_pat
 # Layouts
 
 
-def test_each_trainer_gets_its_row() -> None:
-    """The same prompt, image and reference in TRL's, verl's and EasyR1's layout."""
-    row = made()
-    asked, image = rr.prompt(RECIPE, "the cup"), row["image"]
-    assert layouts.trl_row(row, RECIPE) == {
-        "prompt": [{"role": "user", "content": asked}],
-        "image": image,
-        "solution": row["solution"],
-    }
-    assert layouts.verl_row(row, RECIPE, "val", 3) == {
-        "data_source": "visionreasoner_7k",
-        "prompt": [{"role": "user", "content": f"<image>{asked}"}],
-        "images": [image],
-        "reward_model": {"style": "rule", "ground_truth": row["solution"]},
-        "extra_info": {"split": "val", "index": 3, "id": "a1"},
-    }
-    assert layouts.easyr1_row(row, RECIPE, "val", 3) == {
-        "problem": f"<image>{asked}",
-        "images": [image],
-        "answer": {"reference": row["solution"], "split": "val"},
-    }
-
-
-@pytest.mark.parametrize("write", [layouts.verl_row, layouts.easyr1_row])
-def test_a_question_with_a_placeholder_is_refused(write: Any) -> None:
-    """It would ask the trainer for an image that is not there."""
-    with pytest.raises(ValueError, match="row a1: expected a question without <image>"):
-        write(made(problem="the <image> here"), RECIPE, "train", 0)
-
-
 def test_trl_rows_are_conversations_with_decoded_images(source: rows_module.Source) -> None:
     """TRL's rows have its three columns, the image of the very row, and one split in two."""
     train_rows, val = layouts.trl_rows(source)
@@ -238,13 +209,11 @@ def test_a_broken_off_write_leaves_nothing(tmp_path: Path) -> None:
     """An error in the middle leaves neither a file nor half of one."""
 
     def stops() -> Iterator[dict[str, Any]]:
-        yield from (layouts.easyr1_row(made(), RECIPE, "train", index) for index in range(99))
+        yield from (to_easyr1(made(), RECIPE, split="train") for _ in range(99))
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        layouts.write(
-            stops(), tmp_path / "out" / "t.parquet", layouts.FEATURES["easyr1"], "", total=100
-        )
+        layouts.write(stops(), tmp_path / "out" / "t.parquet", features("easyr1"), "", total=100)
     assert list((tmp_path / "out").iterdir()) == []
 
 

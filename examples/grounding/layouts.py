@@ -1,14 +1,14 @@
 """The rows as each trainer reads them.
 
-Goes in: a row of the Seg-Zero family and the recipe, which writes the prompt. Comes out: TRL's row,
-verl's or EasyR1's; for the latter two a Parquet file, written whole or not at all, that says in its
-own metadata what it was made from, so that it is used again as long as that stands.
+Goes in: the rows of the Seg-Zero family and the recipe, which writes the prompt. Comes out: TRL's
+rows, or a Parquet file of verl's or EasyR1's, written whole or not at all, that says in its own
+metadata what it was made from, so that it is used again as long as that stands.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,72 +20,11 @@ from rows import Source, read, split
 from tqdm import tqdm
 
 import rankreward as rr
+from rankreward.datasets.layouts import Layout, features, to_easyr1, to_trl, to_verl
 
 Row = dict[str, Any]
-PLACEHOLDERS = ("<image>", "<video>", "<audio>")
 ORIGIN = b"rankreward"  # the key in a file's metadata
 CHUNK = 64  # rows written at a time
-IMAGES = datasets.List(datasets.Image())
-TEXT = datasets.Value("string")
-FEATURES = {
-    "verl": datasets.Features(
-        {
-            "data_source": TEXT,
-            "prompt": datasets.List({"role": TEXT, "content": TEXT}),
-            "images": IMAGES,
-            "reward_model": {"style": TEXT, "ground_truth": TEXT},
-            "extra_info": {"split": TEXT, "index": datasets.Value("int64"), "id": TEXT},
-        }
-    ),
-    "easyr1": datasets.Features(
-        {"problem": TEXT, "images": IMAGES, "answer": {"reference": TEXT, "split": TEXT}}
-    ),
-}
-
-
-def trl_row(row: Row, recipe: rr.Recipe) -> Row:
-    """``prompt`` (one user turn), ``image`` and ``solution``; TRL puts the image into the turn."""
-    turn = {"role": "user", "content": rr.prompt(recipe, row["problem"])}
-    return {"prompt": [turn], "image": row["image"], "solution": row["solution"]}
-
-
-def verl_row(row: Row, recipe: rr.Recipe, split: str, index: int) -> Row:
-    """As verl's RLHFDataset reads it, the image's place in the prompt marked by ``<image>``."""
-    return {
-        "data_source": "visionreasoner_7k",
-        "prompt": [{"role": "user", "content": _with_image(row, recipe)}],
-        "images": [row["image"]],
-        "reward_model": {"style": "rule", "ground_truth": row["solution"]},
-        "extra_info": {"split": split, "index": index, "id": str(row["id"])},
-    }
-
-
-def easyr1_row(row: Row, recipe: rr.Recipe, split: str, index: int) -> Row:
-    """As EasyR1's RLHFDataset reads it; ``answer`` is all that its reward is told of the row."""
-    return {
-        "problem": _with_image(row, recipe),
-        "images": [row["image"]],
-        "answer": {"reference": row["solution"], "split": split},
-    }
-
-
-ROWS: dict[str, Callable[[Row, rr.Recipe, str, int], Row]] = {
-    "verl": verl_row,
-    "easyr1": easyr1_row,
-}
-
-
-def _with_image(row: Row, recipe: rr.Recipe) -> str:
-    """The prompt behind its image.
-
-    Raises:
-        ValueError: the question holds a placeholder itself, and would ask for a second image.
-    """
-    asked = rr.prompt(recipe, row["problem"])
-    found = [each for each in PLACEHOLDERS if each in asked]
-    if found:
-        raise ValueError(f"row {row['id']}: expected a question without {found[0]}, got {asked!r}")
-    return f"<image>{asked}"
 
 
 def trl_rows(source: Source) -> tuple[datasets.Dataset, datasets.Dataset]:
@@ -93,12 +32,12 @@ def trl_rows(source: Source) -> tuple[datasets.Dataset, datasets.Dataset]:
     recipe = rr.Recipe.load(source.recipe)
     rows = read(source.folder())
     asked = rows.remove_columns("image")  # a question is read without its image
-    prompts = [trl_row({**row, "image": None}, recipe)["prompt"] for row in tqdm(asked, "prompts")]
+    prompts = [to_trl({**row, "image": None}, recipe)["prompt"] for row in tqdm(asked, "prompts")]
     kept = rows.select_columns(["image", "solution"]).cast_column("image", datasets.Image())
     return split(kept.add_column("prompt", prompts), source.held_out, source.seed)
 
 
-def parquet(source: Source, layout: str, out: Path) -> tuple[Path, Path]:
+def parquet(source: Source, layout: Layout, out: Path) -> tuple[Path, Path]:
     """Files ``train.parquet`` and ``val.parquet`` in a folder; whole ones are used again.
 
     Args:
@@ -123,7 +62,7 @@ def parquet(source: Source, layout: str, out: Path) -> tuple[Path, Path]:
         parts = split(read(folder), source.held_out, source.seed)
         for rows, path, origin in zip(parts, paths, origins, strict=True):
             made = _rows(rows, layout, recipe, path.stem)
-            write(made, path, FEATURES[layout], origin, total=len(rows))
+            write(made, path, features(layout), origin, total=len(rows))
     return paths
 
 
@@ -135,9 +74,12 @@ def _made_from(path: Path, origin: str) -> bool:
     return metadata.get(ORIGIN) == origin.encode()
 
 
-def _rows(rows: datasets.Dataset, layout: str, recipe: rr.Recipe, part: str) -> Iterator[Row]:
+def _rows(rows: datasets.Dataset, layout: Layout, recipe: rr.Recipe, part: str) -> Iterator[Row]:
     for index, row in enumerate(rows):
-        yield ROWS[layout](row, recipe, part, index)
+        if layout == "verl":
+            yield to_verl(row, recipe, split=part, index=index, data_source="visionreasoner_7k")
+        else:
+            yield to_easyr1(row, recipe, split=part)
 
 
 def write(
