@@ -9,7 +9,7 @@ Each group of commands is a module. Needs the extra ``cli``.
 import sys
 from typing import TYPE_CHECKING
 
-from rankreward.cli import data, timing, trainers
+from rankreward.cli import data, evaluation, timing, trainers
 from rankreward.errors import MissingExtraError, RankRewardError, require
 
 if TYPE_CHECKING:
@@ -47,4 +47,5 @@ def app() -> "typer.Typer":
     timing.register(commands)
     trainers.register(commands)
     data.register(commands)
+    evaluation.register(commands)
     return commands
