@@ -1,7 +1,9 @@
 """`rankreward eval`: let a policy answer a data set, and say how well."""
 
+import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -87,6 +89,9 @@ def _register_run(group: "typer.Typer") -> None:
         retry_errors: Annotated[
             bool, typer.Option("--retry-errors", help="Ask again where there was an error.")
         ] = False,
+        pictures: Annotated[
+            int, typer.Option(min=0, help="Cards on the page with pictures; 0 for no page.")
+        ] = 500,
         format_: Annotated[Format, typer.Option("--format", help="Of the summary.")] = "table",
     ) -> None:
         """Run, or go on with a run: what is in the folder is not asked again."""
@@ -122,10 +127,13 @@ def _register_run(group: "typer.Typer") -> None:
                     make_policy(), samples, out=out, segmenter=make_segmenter(),
                     shard=_shard(shard), progress=progress, **options,
                 )  # fmt: skip
-        if _finished(out, len(samples)):
-            _summarise([out], protocol, by, None, format_, out)
-        else:
-            print(f"this shard is done; when all are: rankreward eval summary {out}")
+        if not _finished(out, len(samples)):
+            print("this shard is done; when all are, give the same command without --shard")
+            return
+        _summarise([out], protocol, by, None, format_, out)
+        if pictures:
+            page = _draw(out, samples, loaded, protocol, by, pictures)
+            typer.echo(f"pictures: {page}, {out}/worst.png, {out}/best.png", err=True)
 
 
 def _register_summary(group: "typer.Typer") -> None:
@@ -157,11 +165,27 @@ def _register_compare(group: "typer.Typer") -> None:
         protocol: Annotated[str, typer.Option(help="How masks are scored.")] = "dr_seg",
         by: Annotated[str | None, typer.Option(help="A stratum to tell results apart by.")] = None,
         most: Annotated[int, typer.Option(min=0, help="Samples to show that changed most.")] = 10,
+        page: Annotated[
+            Path | None, typer.Option(help="A page with both answers side by side; needs --data.")
+        ] = None,
+        data: Annotated[str, typer.Option(help="What the runs were of, for the page.")] = "",
+        recipe: Annotated[str, typer.Option(help="The runs' recipe, for the page.")] = "dr_seg",
+        frame: Annotated[int, typer.Option(help="Side of the recipe's frame; 0 is its own.")] = 0,
         format_: Annotated[Format, typer.Option("--format", help="Of the table.")] = "table",
     ) -> None:
         """Paired differences with intervals, and the samples that changed most."""
         from rankreward.evaluation.comparison import compare_files
+        from rankreward.evaluation.records import merge
         from rankreward.evaluation.tables import Sheet
+        from rankreward.report.page import write_comparison
+
+        if page is not None:
+            loaded = _recipe(recipe, frame)
+            if not data:
+                raise InputError("--page: expected --data, what the runs were of, got none")
+            samples, runs = _samples(data, loaded), (merge(before), merge(after))
+            how: dict[str, Any] = {"recipe": loaded, "protocol": protocol, "by": by}
+            write_comparison(page, *runs, samples, names=(before.name, after.name), **how)
 
         found = compare_files(before, after, protocol, by=by, most=most)
         if format_ == "json":
@@ -253,6 +277,28 @@ def _finished(out: Path, count: int) -> bool:
     return len(merge(out)) >= count
 
 
+def _draw(
+    out: Path, samples: Any, recipe: Recipe, protocol: str, by: str | None, most: int
+) -> Path:
+    """The page, and one picture each of the worst and the best samples."""
+    from rankreward.cli.terminal import progress
+    from rankreward.evaluation.records import merge
+    from rankreward.report.cards import make_cards, pick
+    from rankreward.report.page import write_page
+    from rankreward.report.sheets import contact_sheet
+
+    records = merge(out)
+    for which in ("worst", "best"):
+        chosen = pick(records, which, 8, protocol)
+        cards = list(make_cards(chosen, samples, recipe=recipe, protocol=protocol))
+        if cards:
+            contact_sheet(cards).save(out / f"{which}.png")
+    return write_page(
+        out / "index.html", records, samples, recipe=recipe, protocol=protocol, by=by, most=most,
+        title=out.name, progress=progress("pictures"),
+    )  # fmt: skip
+
+
 def _summarise(
     runs: list[Path],
     protocol: str,
@@ -262,12 +308,14 @@ def _summarise(
     out: Path | None,
 ) -> None:
     """Print the summary, and keep it as JSON, CSV and Markdown."""
-    import json
-
     from rankreward.evaluation.records import merge
     from rankreward.evaluation.summary import summarise
 
-    summary = summarise(merge(runs), protocol, by=by, ap=ap)
+    records = merge(runs)
+    summary = summarise(records, protocol, ap=ap)
+    if by is not None:
+        rows = [*summary.rows, *summarise(records, protocol, by=by, ap=ap).rows]
+        summary = replace(summary, rows=rows)
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
         sheet = summary.sheet()
