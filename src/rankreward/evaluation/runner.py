@@ -15,13 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankreward.errors import InputError
+from rankreward.evaluation.facts import box_score, predicted_mask
 from rankreward.evaluation.protocols import cumulative_iou, mask_overlap, mean_image_iou
 from rankreward.evaluation.segmenters import Segmenter
-from rankreward.metrics import box_iou, match
 from rankreward.parsing import Objects, Response
 from rankreward.parsing.response import parse_for
 from rankreward.recipe import Recipe
-from rankreward.rewards.masks import predict_mask
 from rankreward.rewards.references import read_references
 
 
@@ -117,7 +116,7 @@ def evaluate(
             raise InputError(
                 f"evaluate: recipe {recipe.name!r} compares masks alone: give references objects"
             )
-        predicted = _predicted_mask(response, np.asarray(images[index]), recipe, segmenter, index)
+        predicted = predicted_mask(response, np.asarray(images[index]), recipe, segmenter, index)
         rows.append((*_boxes(response, target), *mask_overlap(predicted, masks[index])))
     parsable, iou, correct, intersection, union = map(np.asarray, zip(*rows, strict=True))
     return Evaluation(
@@ -166,27 +165,6 @@ def _differences(before: Evaluation, after: Evaluation) -> list[float]:
 def _boxes(response: Response, target: Objects) -> tuple[bool, float, bool]:
     """Parsable, box IoU and whether the count is right, for one sample."""
     found = response.answer
-    parsable = response.failure is None
     correct = found is not None and len(found) == len(target)
-    if len(target) == 0:
-        return parsable, float("nan"), correct
-    if found is None or len(found) == 0:
-        return parsable, 0.0, correct
-    overlap = box_iou(found.boxes, target.boxes)
-    rows, columns = match(-overlap)
-    return parsable, float(overlap[rows, columns].sum() / max(overlap.shape)), correct
-
-
-def _predicted_mask(
-    response: Response, image: NDArray[np.uint8], recipe: Recipe, segmenter: Segmenter, index: int
-) -> NDArray[np.bool_]:
-    """(H, W) bool, the union of the masks of all predicted objects."""
-    height, width = image.shape[:2]
-    found = response.answer
-    if found is None or len(found) == 0:
-        return np.zeros((height, width), dtype=bool)
-    frame = recipe.response.frame
-    assert frame is not None  # answers with objects have one
-    return predict_mask(
-        segmenter, image, found.boxes, found.points, found.signs, frame.width, frame.height, index
-    )
+    score = box_score(None if found is None else found.boxes, target.boxes)
+    return response.failure is None, score, correct
