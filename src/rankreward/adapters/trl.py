@@ -12,6 +12,7 @@ Needs the extra ``trl``.
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -128,11 +129,13 @@ class RankReward:
                 raise StateError("reward_funcs: expected the reward or its terms, got both")
             last.served.add(caller)
             return last.batch
-        begun = time.perf_counter()
+        begun, images = time.perf_counter(), _images(columns)
+        if self._last is None:
+            self._check_frame(images)
         batch = self.scorer.score(
             [_text(completion, index) for index, completion in enumerate(completions)],
             references,
-            images=_images(columns),
+            images=images,
             groups=self._groups(completions, columns),
             columns=_columns(columns),
             record=self._training(columns),
@@ -140,6 +143,20 @@ class RankReward:
         self._log(batch, columns, time.perf_counter() - begun)
         self._last = _Scored(completions, references, batch, {caller})
         return batch
+
+    def _check_frame(self, images: Sequence[Any] | None) -> None:
+        """Warn where the policy sees images of another size than the recipe's answers are in."""
+        frame = self.scorer.recipe.response.frame
+        size = getattr(images[0], "size", None) if images else None
+        if frame is None or frame.unit == "grid" or not isinstance(size, tuple):
+            return
+        if size != (frame.width, frame.height):
+            warnings.warn(
+                f"images: recipe {self.scorer.recipe.name!r} reads boxes and points in a frame of "
+                f"{frame.width} x {frame.height} pixels, and the first image has {size[0]} x "
+                f"{size[1]}: resize images and references, or take Recipe.load(...).resized(...)",
+                stacklevel=2,
+            )
 
     def _references(self, columns: Mapping[str, Any]) -> Sequence[Any]:
         if self.reference not in columns:

@@ -37,6 +37,13 @@ class StepCallback(TrainerCallback):  # type: ignore[misc]
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Make the window one with those of the other ranks, and join the trainer."""
+        # All callbacks of a trainer are given the same state.
+        if vars(state).setdefault("_rankreward", self._reward) is not self._reward:
+            raise StateError(
+                "expected one RankReward a trainer, got two: their windows would share a file in "
+                "each checkpoint, and their figures a name in the log. Put what both pay into one "
+                "recipe, or train with terms()"
+            )
         scorer = self._reward.scorer
         if args.world_size > 1 and not isinstance(scorer.quantiles, DistributedQuantileService):
             scorer.share(DistributedQuantileService)

@@ -223,7 +223,7 @@ class Scorer:
         for key, mine in self._identity().items():
             if state.get(key) != mine:
                 place, expected, got = _difference(key, mine, state.get(key))
-                raise CheckpointError(f"state: expected one of {place} {expected!r}, got {got!r}")
+                raise CheckpointError(f"state: expected {place} {expected!r}, got {got!r}")
         self.quantiles.load_state_dict(state)
 
     def save(self, path: str | Path) -> None:
