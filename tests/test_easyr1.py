@@ -29,7 +29,8 @@ from easyr1_process import (
 
 import rankreward as rr
 from rankreward.adapters import easyr1_entry
-from rankreward.adapters.easyr1_files import FILE, TRACKER
+from rankreward.adapters.common import CHECKPOINT
+from rankreward.adapters.easyr1_files import TRACKER
 
 TEXTS = [wrap(G1), wrap(G2), wrap([]), "broken"]
 REFERENCE = json.dumps(G1)
@@ -132,7 +133,10 @@ def test_columns_come_from_the_ground_truth() -> None:
 @pytest.mark.parametrize("name", UNUSABLE)
 def test_recipes_that_easyr1_has_not_all_for(name: str) -> None:
     """A recipe that needs groups or images is refused with the reason, before anything is scored."""
-    with pytest.raises(rr.ConfigError, match=r"EasyR1 (shuffles|passes)"):
+    with pytest.raises(
+        rr.ConfigError,
+        match="EasyR1 shuffles a batch and passes a reward neither images nor group ids",
+    ):
         worker().compute_score(inputs(TEXTS, REFERENCE), recipe=name)
 
 
@@ -154,7 +158,11 @@ def test_splits_decide_what_enters(tmp_path: Path) -> None:
     mixed = inputs(TEXTS[:2], truth()) + inputs(TEXTS[2:], truth("test"))
     with pytest.raises(rr.InputError, match="one split a batch, got 'test', 'train'"):
         process.compute_score(mixed)
-    assert not (tmp_path / FILE).exists()
+    with pytest.raises(
+        rr.InputError, match=r"split: expected train, or one of val, .* got 'tarin'"
+    ):
+        process.compute_score(inputs(TEXTS, truth("tarin")), **settings(tmp_path))
+    assert not (tmp_path / CHECKPOINT).exists()
 
 
 def test_validation_alone_keeps_nothing() -> None:

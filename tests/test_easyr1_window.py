@@ -19,7 +19,8 @@ from easyr1_process import (
 )
 
 import rankreward as rr
-from rankreward.adapters.easyr1_files import FILE, TRACKER
+from rankreward.adapters.common import CHECKPOINT
+from rankreward.adapters.easyr1_files import TRACKER
 
 
 @pytest.mark.parametrize(("calls", "save_every", "steps"), [(1, 2, 5), (1, 1, 3), (3, 2, 3)])
@@ -85,11 +86,11 @@ def test_validation_ranks_in_the_training_window(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
     for call in range(3):
         assert train(training, tmp_path, call) == oracle.score(completions(call))
-        before = (tmp_path / FILE).read_bytes()
+        before = (tmp_path / CHECKPOINT).read_bytes()
         for batch in (50, 51):
             expected = oracle.score(completions(batch), record=False)
             assert validate(validation, tmp_path, batch) == expected
-        assert (tmp_path / FILE).read_bytes() == before
+        assert (tmp_path / CHECKPOINT).read_bytes() == before
 
 
 def test_validation_before_training(tmp_path: Path) -> None:
@@ -121,7 +122,7 @@ def test_a_new_run_in_a_used_folder(tmp_path: Path) -> None:
 def test_a_checkpoint_without_its_window_is_an_error(tmp_path: Path) -> None:
     """Resuming without the window raises, says where it was looked for and what to do."""
     Trainer(tmp_path).run(3)
-    (tmp_path / "global_step_2" / FILE).unlink()
+    (tmp_path / "global_step_2" / CHECKPOINT).unlink()
     for go in (train, validate):
         with pytest.raises(rr.StateError, match=r"step 2, expected .*put it back, or .*find_last"):
             go(worker(), tmp_path, 1)
@@ -134,7 +135,7 @@ def test_a_window_of_another_recipe_is_an_error(tmp_path: Path) -> None:
     other = RECIPE.override({"accuracy.normalizer.window": 25}).to_dict()
     with pytest.raises(rr.CheckpointError, match=r"global_step_2.*normalizer.window 25, got 24"):
         train(worker(), tmp_path, 1, recipe=other)
-    rr.Scorer(RECIPE).save(tmp_path / "global_step_2" / FILE)
+    rr.Scorer(RECIPE).save(tmp_path / "global_step_2" / CHECKPOINT)
     with pytest.raises(rr.CheckpointError, match="expected a window that was saved in EasyR1"):
         train(worker(), tmp_path, 1)
 

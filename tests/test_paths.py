@@ -53,6 +53,15 @@ def test_lines_for_verl_are_overrides() -> None:
     assert "+rankreward.recipe=dr_seg" in lines
 
 
+def test_the_docs_show_what_is_printed() -> None:
+    """Line by line, but for the path on this machine."""
+    page = (Path(__file__).parents[1] / "docs" / "trainers.md").read_text()
+    assert run("verl")[1] in page
+    for line in run("easyr1")[1].splitlines():
+        if "reward_function:" not in line:
+            assert line.partition("  #")[0] in page
+
+
 def test_without_a_trainer_all_are_shown() -> None:
     """Each under its name."""
     code, text = run()

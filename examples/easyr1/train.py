@@ -42,10 +42,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     missing = validate(args.config, settings)
     if missing and not args.tiny:
         raise missing
-    if args.tiny:
+    if args.tiny and not args.check:
         from easyr1_tiny import rehearse  # noqa: PLC0415 - it needs torch
 
-        print(f"not held to EasyR1's classes: {missing}" if missing else "EasyR1 takes them all")
+        print(f"settings NOT checked, for {missing}" if missing else "EasyR1 takes all settings")
         rehearse(OmegaConf.merge(config, OmegaConf.from_dotlist(settings)))
         return
     command = [sys.executable, "-m", "verl.trainer.main", f"config={args.config}", *settings]

@@ -8,6 +8,7 @@ a stamp, by which the next start knows that it need not look again.
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 import os
 from collections.abc import Callable, Mapping
@@ -47,9 +48,15 @@ def folder(name: str, kind: str, revision: str | None = None) -> Path:
     revision = revision or REVISIONS.get(name, "main")
     try:
         got = huggingface_hub.snapshot_download(name, repo_type=kind, revision=revision)
-    except (OSError, HfHubHTTPError) as error:
+    except (OSError, HfHubHTTPError, *_connection_errors()) as error:
         raise FileNotFoundError(_how_to_get(name, kind, revision, error)) from error
     return Path(got)
+
+
+def _connection_errors() -> list[type[Exception]]:
+    """What the Hub's library lets through of the one below it, in some of its versions."""
+    names = [name for name in ("httpx", "httpx2") if importlib.util.find_spec(name)]
+    return [importlib.import_module(name).HTTPError for name in names]
 
 
 def _how_to_get(name: str, kind: str, revision: str, error: Exception) -> str:

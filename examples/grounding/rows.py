@@ -80,7 +80,8 @@ def check(rows: datasets.Dataset, recipe: rr.Recipe, least: int) -> None:
     """
     if len(rows) < least:
         raise ValueError(
-            f"data: expected at least {least} rows, got {len(rows)}; delete and download it again"
+            f"data: expected at least {least} rows, got {len(rows)}: not the whole data set, or "
+            "another one"
         )
     frame = recipe.response.frame
     assert frame is not None  # recipes of objects in pixels have one

@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise ImportError("expected vLLM, which verl generates with, got none: pip install vllm")
     settings = read(args.config)
     settings += prepare(args, compose([*settings, *args.overrides]))
-    if args.tiny:
+    if args.tiny and not args.check:
         from verl_tiny import SETTINGS, rehearse  # noqa: PLC0415 - it starts Ray
 
         rehearse(check(compose([*settings, *SETTINGS, *args.overrides])))

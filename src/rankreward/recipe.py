@@ -216,6 +216,11 @@ class Recipe(Part):
         return tuple(dict.fromkeys(names))
 
     @property
+    def parts(self) -> tuple[str, ...]:
+        """What a reward is the sum of: terms, metrics, and what clipping took."""
+        return (*self.terms, *self.accuracy.metrics, *(["clip"] if self.clip is not None else []))
+
+    @property
     def needs_images(self) -> bool:
         """Whether it looks at the images, for masks or to compare a caption with them."""
         parts = (*self.terms.values(), *self.accuracy.metrics.values())

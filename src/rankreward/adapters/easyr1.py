@@ -28,8 +28,8 @@ from typing import Any
 
 import numpy as np
 
+from rankreward.adapters.common import CHECKPOINT, check_served, is_training
 from rankreward.adapters.easyr1_files import (
-    FILE,
     Place,
     Tracker,
     checkpoint_of,
@@ -39,7 +39,7 @@ from rankreward.adapters.easyr1_files import (
     window_of,
 )
 from rankreward.adapters.log import WindowLog, batch_log
-from rankreward.errors import CheckpointError, ConfigError, InputError
+from rankreward.errors import CheckpointError, InputError
 from rankreward.quantiles.checkpoint import save_state
 from rankreward.recipe import Recipe
 from rankreward.rewards import Scorer
@@ -62,7 +62,8 @@ def compute_score(
         reward_inputs: B mappings of ``response``, ``response_length`` (tokens) and
             ``ground_truth``. That is the reference, or a mapping (or its JSON text) of
             ``reference``, ``split`` and the columns that the recipe needs besides. The splits of a
-            batch are alike; any but ``train`` is ranked in the window and does not enter it.
+            batch are alike: ``train``, or a usual name of evaluation such as ``val``, which is
+            ranked in the window and does not enter it.
         recipe: whatever `rankreward.Scorer` takes; recipes that need groups or images cannot be
             had here.
         checkpoints: EasyR1's ``save_checkpoint_path``, absolute, on a file system that all nodes
@@ -115,7 +116,7 @@ class _Run:
         scores = self._score(inputs, truths, record=True)
         self.calls += 1
         if self.place is not None:
-            self._save(self.place.folder / FILE)
+            self._save(self.place.folder / CHECKPOINT)
         return scores
 
     def validate(
@@ -142,13 +143,13 @@ class _Run:
 
     def _attach(self, checkpoint: Path) -> None:
         if checkpoint.is_dir():
-            self._save(checkpoint / FILE)
+            self._save(checkpoint / CHECKPOINT)
         else:
             _logger.warning("%s is gone, and nothing can resume there", checkpoint)
 
     def _follow(self, place: Place) -> None:
         """Take the window of the last training call; before the first that of the checkpoint."""
-        path: Path | None = place.folder / FILE
+        path: Path | None = place.folder / CHECKPOINT
         assert path is not None
         if not path.exists() or path.stat().st_mtime_ns < _IMPORTED:
             start = place.start()
@@ -171,8 +172,7 @@ class _Run:
             columns=_columns(inputs, truths, self.scorer.recipe),
             record=record,
         )
-        codes = [None if failure is None else failure.code for failure in batch.failures]
-        log = batch_log(batch.raw, batch.ranks, batch.terms, codes)
+        log = batch_log(batch.raw, batch.ranks, batch.terms, batch.codes)
         log |= self.log.figures(self.scorer.quantiles.size)
         log["rankreward/seconds"] = time.perf_counter() - start
         columns = {f"rankreward/term/{name}": term.tolist() for name, term in batch.terms.items()}
@@ -197,18 +197,8 @@ class _Run:
 
 
 def _usable(recipe: str | Mapping[str, Any] | Recipe) -> Recipe:
-    loaded = Recipe.load(recipe)
-    if loaded.needs_images:
-        raise ConfigError(
-            f"recipe: expected one that EasyR1 has all for, got {loaded.name!r}, which looks at "
-            "the images: EasyR1 passes a reward function none"
-        )
-    if loaded.needs_groups:
-        raise ConfigError(
-            f"recipe: expected one that EasyR1 has all for, got {loaded.name!r}, which compares "
-            "the answers of a group: EasyR1 shuffles a batch and passes no group ids"
-        )
-    return loaded
+    why = "shuffles a batch and passes a reward neither images nor group ids"
+    return check_served(Recipe.load(recipe), "EasyR1", why)
 
 
 def _truths(given: Sequence[Any]) -> list[dict[str, Any]]:
@@ -261,7 +251,7 @@ def _training(splits: Sequence[Any], *, kept: bool) -> bool:
     if len(kinds) > 1:
         shown = ", ".join(sorted(map(repr, kinds)))
         raise InputError(f"reward_inputs: expected one split a batch, got {shown}")
-    return kinds <= {None, "train"}
+    return all(kind is None or is_training(kind) for kind in kinds)
 
 
 def _columns(

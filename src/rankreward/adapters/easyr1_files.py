@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from rankreward.adapters.common import CHECKPOINT
 from rankreward.errors import CheckpointError, InputError, StateError
 from rankreward.quantiles.checkpoint import load_state, save_state
 
-FILE = "rankreward.npz"  # the window of the last training call, and in a checkpoint that of its own
 TRACKER = "checkpoint_tracker.json"  # where EasyR1 writes down which checkpoint is the last
 
 
@@ -105,9 +105,9 @@ def _current(folder: Path, tracker: Tracker) -> bool:
     alone would not do, as copied files have other times; nor the second, as a run that went back
     to an older checkpoint finds later ones that it has not written.
     """
-    if tracker.step == 0 or not (folder / FILE).exists():
+    if tracker.step == 0 or not (folder / CHECKPOINT).exists():
         return False
-    saved = read_window(folder / FILE)["easyr1"]
+    saved = read_window(folder / CHECKPOINT)["easyr1"]
     return bool(saved["tracker"] != tracker.mark and saved["last"] < tracker.step)
 
 
@@ -115,7 +115,9 @@ def settle(folder: Path) -> None:
     """Give the last checkpoint its window, if the process that had it was ended before it could."""
     tracker = Tracker.of(folder)
     if checkpoint_of(folder, tracker.step).is_dir() and _current(folder, tracker):
-        save_state(checkpoint_of(folder, tracker.step) / FILE, load_state(folder / FILE))
+        save_state(
+            checkpoint_of(folder, tracker.step) / CHECKPOINT, load_state(folder / CHECKPOINT)
+        )
 
 
 def window_of(checkpoint: Path) -> Path:
@@ -124,15 +126,16 @@ def window_of(checkpoint: Path) -> Path:
     Raises:
         StateError: there is none.
     """
-    folder, path = checkpoint.parent, checkpoint / FILE
+    folder, path = checkpoint.parent, checkpoint / CHECKPOINT
     tracker = Tracker.of(folder)
     if tracker.step == step_of(checkpoint) and _current(folder, tracker):
-        return folder / FILE
+        return folder / CHECKPOINT
     if not path.exists():
         raise StateError(
             f"resuming at step {step_of(checkpoint)}, expected the window in {path}, got no such "
-            f"file, and none in {folder / FILE} from just before; put it back, or to begin with a "
-            "new window leave load out of reward_function_kwargs and set find_last: false there"
+            f"file, and none in {folder / CHECKPOINT} from just before; put it back, or to begin "
+            "with a new window leave load out of reward_function_kwargs and set find_last: false "
+            "there"
         )
     return path
 

@@ -12,6 +12,7 @@ Needs the extra ``trl``.
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,7 +67,7 @@ class RankReward:
         self.__name__ = self.scorer.recipe.name.replace("-", "_")
         self._group: dict[str, int] = {}  # the trainer's completions a prompt, by mode
         self._attached = False  # whether a trainer has this object's callback
-        self._in_step = False  # whether that trainer is inside a training step
+        self._model: Any = None  # that trainer's policy
         self._last: _Scored | None = None
         self._window_log = WindowLog()
 
@@ -97,22 +98,19 @@ class RankReward:
             Functions to pass as `reward_funcs` in place of this object; together they score each
             batch once. Their sum is what this object would have paid.
         """
-        recipe = self.scorer.recipe
-        clip = ["clip"] if recipe.clip is not None else []
-        return [_Term(self, name) for name in (*recipe.terms, *recipe.accuracy.metrics, *clip)]
+        return [_Term(self, name) for name in self.scorer.recipe.parts]
 
     def callback(self) -> TrainerCallback:
         """The callback that belongs to this object; pass it to the same trainer."""
         return StepCallback(self)
 
-    def _attach(self, args: TrainingArguments) -> None:
+    def _attach(self, args: TrainingArguments, model: Any) -> None:
         """A trainer has this object's callback."""
-        self._attached = True
+        self._attached, self._model = True, model
         train = getattr(args, "num_generations", None) or 1
         self._group = {"train": train, "eval": getattr(args, "num_generations_eval", None) or train}
 
     def _end_step(self, step: int) -> None:
-        self._in_step = False
         self._window_log.flushed(self.scorer.flush(step))
 
     def _score(
@@ -131,11 +129,13 @@ class RankReward:
                 raise StateError("reward_funcs: expected the reward or its terms, got both")
             last.served.add(caller)
             return last.batch
-        begun = time.perf_counter()
+        begun, images = time.perf_counter(), _images(columns)
+        if self._last is None:
+            self._check_frame(images)
         batch = self.scorer.score(
             [_text(completion, index) for index, completion in enumerate(completions)],
             references,
-            images=_images(columns),
+            images=images,
             groups=self._groups(completions, columns),
             columns=_columns(columns),
             record=self._training(columns),
@@ -143,6 +143,20 @@ class RankReward:
         self._log(batch, columns, time.perf_counter() - begun)
         self._last = _Scored(completions, references, batch, {caller})
         return batch
+
+    def _check_frame(self, images: Sequence[Any] | None) -> None:
+        """Warn where the policy sees images of another size than the recipe's answers are in."""
+        frame = self.scorer.recipe.response.frame
+        size = getattr(images[0], "size", None) if images else None
+        if frame is None or frame.unit == "grid" or not isinstance(size, tuple):
+            return
+        if size != (frame.width, frame.height):
+            warnings.warn(
+                f"images: recipe {self.scorer.recipe.name!r} reads boxes and points in a frame of "
+                f"{frame.width} x {frame.height} pixels, and the first image has {size[0]} x "
+                f"{size[1]}: resize images and references, or take Recipe.load(...).resized(...)",
+                stacklevel=2,
+            )
 
     def _references(self, columns: Mapping[str, Any]) -> Sequence[Any]:
         if self.reference not in columns:
@@ -163,7 +177,7 @@ class RankReward:
         if columns.get("trainer_state") is None or not self._group:
             groups: list[Any] | None = columns.get("groups")
             return groups
-        size = self._group["train" if self._in_step else "eval"]
+        size = self._group["train" if self._training(columns) else "eval"]
         if self.scorer.recipe.needs_groups and len(completions) % size:
             raise InputError(
                 f"groups: recipe {self.scorer.recipe.name!r} compares the {size} answers to a "
@@ -176,9 +190,8 @@ class RankReward:
     def _log(self, batch: RewardBatch, columns: Mapping[str, Any], seconds: float) -> None:
         log_metric, log_extra = columns.get("log_metric"), columns.get("log_extra")
         if log_metric is not None:
-            codes = [None if failure is None else failure.code for failure in batch.failures]
             figures = {
-                **batch_log(batch.raw, batch.ranks, batch.terms, codes),
+                **batch_log(batch.raw, batch.ranks, batch.terms, batch.codes),
                 **self._window_log.figures(self.scorer.quantiles.size),
                 "rankreward/seconds": seconds,
             }
@@ -190,7 +203,10 @@ class RankReward:
             )
 
     def _training(self, columns: Mapping[str, Any]) -> bool:
-        """Whether this batch is one of training; TRL evaluates through the same function."""
+        """Whether this batch is one of training; TRL evaluates through the same function.
+
+        As in TRL itself, the policy's mode tells: evaluation may come at any time.
+        """
         if columns.get("trainer_state") is None:
             return True  # called by hand
         if not self._attached:
@@ -198,7 +214,7 @@ class RankReward:
                 "the trainer never ends a step of this reward: pass it the reward's callback, "
                 "GRPOTrainer(..., callbacks=[reward.callback()])"
             )
-        return self._in_step
+        return self._model is None or bool(self._model.training)
 
     def __reduce__(self) -> NoReturn:
         """Refuse to be copied into another process, where no step would ever end."""

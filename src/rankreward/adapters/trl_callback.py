@@ -11,6 +11,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rankreward.adapters.common import CHECKPOINT
 from rankreward.errors import CheckpointError, StateError, require
 from rankreward.quantiles.checkpoint import load_state, save_state
 from rankreward.quantiles.distributed import DistributedQuantileService
@@ -25,11 +26,9 @@ if TYPE_CHECKING:
 
     from rankreward.adapters.trl import RankReward
 
-CHECKPOINT = "rankreward.npz"  # the scorer's file inside a trainer's checkpoint folder
-
 
 class StepCallback(TrainerCallback):  # type: ignore[misc]
-    """Tells training from evaluation, ends steps, and keeps the window beside checkpoints."""
+    """Joins a reward to its trainer, ends steps, and keeps the window beside checkpoints."""
 
     def __init__(self, reward: RankReward) -> None:
         self._reward = reward
@@ -38,17 +37,23 @@ class StepCallback(TrainerCallback):  # type: ignore[misc]
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Make the window one with those of the other ranks, and join the trainer."""
+        # All callbacks of a trainer are given the same state.
+        if vars(state).setdefault("_rankreward", self._reward) is not self._reward:
+            raise StateError(
+                "expected one RankReward a trainer, got two: their windows would share a file in "
+                "each checkpoint, and their figures a name in the log. Put what both pay into one "
+                "recipe, or train with terms()"
+            )
         scorer = self._reward.scorer
         if args.world_size > 1 and not isinstance(scorer.quantiles, DistributedQuantileService):
             scorer.share(DistributedQuantileService)
-        self._reward._attach(args)
+        self._reward._attach(args, kwargs.get("model"))
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Go on with the checkpoint's window, or see to it that a new run has a fresh one."""
-        self.on_init_end(args, state, control)  # a callback that was added later missed it
-        self._reward._in_step = False
+        self.on_init_end(args, state, control, **kwargs)  # a callback added later missed it
         window = self._reward.scorer.quantiles
         window.discard()  # rows of a step that was broken off
         if state.global_step > 0:
@@ -58,12 +63,6 @@ class StepCallback(TrainerCallback):  # type: ignore[misc]
                 f"a new run begins, and the window holds another one's rows up to step "
                 f"{window.step}: call reward.scorer.quantiles.reset() first, or resume that run"
             )
-
-    def on_step_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        """What is scored from now on is training."""
-        self._reward._in_step = True
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -114,8 +113,12 @@ def _resume(scorer: Scorer, args: TrainingArguments, state: TrainerState) -> Non
 
 
 def _run(state: TrainerState) -> str:
-    """A fingerprint of the run up to now, by its log; runs that logged nothing are all alike."""
-    log = json.dumps(state.log_history, default=float, sort_keys=True)
+    """A fingerprint of the run up to now, by the last losses that the trainer logged.
+
+    What callbacks log may come between saving and resuming. Runs without a loss are all alike.
+    """
+    entries = [entry for entry in state.log_history if "loss" in entry][-10:]
+    log = json.dumps(entries, default=float, sort_keys=True)
     return hashlib.sha256(log.encode()).hexdigest()
 
 

@@ -60,8 +60,10 @@ def save_state(path: str | Path, state: Mapping[str, Any]) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            error.add_note(f"{path} was not written; make room or mend the folder, and save again")
         raise
     _sync_folder(path.parent)
 

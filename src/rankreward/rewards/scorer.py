@@ -61,6 +61,11 @@ class RewardBatch:
     def __len__(self) -> int:
         return len(self.total)
 
+    @property
+    def codes(self) -> list[str | None]:
+        """B failure codes, None where nothing is wrong."""
+        return [None if failure is None else failure.code for failure in self.failures]
+
 
 class Scorer:
     """Scores completions by a recipe. Safe under threads.
@@ -218,7 +223,7 @@ class Scorer:
         for key, mine in self._identity().items():
             if state.get(key) != mine:
                 place, expected, got = _difference(key, mine, state.get(key))
-                raise CheckpointError(f"state: expected one of {place} {expected!r}, got {got!r}")
+                raise CheckpointError(f"state: expected {place} {expected!r}, got {got!r}")
         self.quantiles.load_state_dict(state)
 
     def save(self, path: str | Path) -> None:
@@ -236,7 +241,11 @@ class Scorer:
             FileNotFoundError: there is no such file.
             CheckpointError: it is damaged, or of another recipe; nothing changes.
         """
-        self.load_state_dict(load_state(path))
+        state = load_state(path)
+        try:
+            self.load_state_dict(state)
+        except CheckpointError as error:
+            raise CheckpointError(f"{path}: {error}") from None
 
     def _identity(self) -> dict[str, Any]:
         """What gives the window's numbers their meaning."""
