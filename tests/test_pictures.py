@@ -18,7 +18,7 @@ from rankreward.evaluation.facts import facts_of
 from rankreward.evaluation.samples import Question, Sample
 from rankreward.report.cards import Part, ious, make_cards, marked, pick, scored_by
 from rankreward.report.pictures import PREDICTION, REFERENCE, line_width, overlay
-from rankreward.report.sheets import contact_sheet, draw_card
+from rankreward.report.sheets import card_sheet, draw_card
 
 GREY = 128
 YELLOW, BLACK = map(np.array, PREDICTION)
@@ -393,7 +393,7 @@ def test_contact_sheet_holds_every_card() -> None:
     some = [*samples(4), Sample("s/4 <i>", 4, broken)]
     made = list(make_cards(records, some, recipe=RECIPE, protocol=PROTOCOL, side=200))
     assert made[4].picture is None
-    sheet = contact_sheet(made, columns=2, width=400)
+    sheet = card_sheet(made, columns=2, width=400)
     assert (sheet.size, sheet.mode) == ((800, 600), "RGB")
     for place, card in enumerate(made):
         left, top = place % 2 * 400, place // 2 * 200
@@ -409,10 +409,10 @@ def test_contact_sheet_holds_every_card() -> None:
     assert (np.asarray(sheet)[400:, 400:] == 255).all()
     assert are(np.asarray(draw_card(made[1], 400, 200)), np.array((255, 233, 150))).sum() > 100
     for bad in ({"columns": 0}, {"width": 100}):
-        with pytest.raises(rr.InputError, match="contact_sheet: expected cards"):
-            contact_sheet(made, **bad)
+        with pytest.raises(rr.InputError, match="card_sheet: expected cards"):
+            card_sheet(made, **bad)
     with pytest.raises(rr.InputError, match="got 0 cards"):
-        contact_sheet([])
+        card_sheet([])
 
 
 def test_queries_differ_from_card_to_card() -> None:

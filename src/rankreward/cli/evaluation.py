@@ -285,14 +285,14 @@ def _draw(
     from rankreward.evaluation.records import merge
     from rankreward.report.cards import make_cards, pick
     from rankreward.report.page import write_page
-    from rankreward.report.sheets import contact_sheet
+    from rankreward.report.sheets import card_sheet
 
     records = merge(out)
     for which in ("worst", "best"):
         chosen = pick(records, which, 8, protocol)
         cards = list(make_cards(chosen, samples, recipe=recipe, protocol=protocol))
         if cards:
-            contact_sheet(cards).save(out / f"{which}.png")
+            card_sheet(cards).save(out / f"{which}.png")
     return write_page(
         out / "index.html", records, samples, recipe=recipe, protocol=protocol, by=by, most=most,
         title=out.name, progress=progress("pictures"),

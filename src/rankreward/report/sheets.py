@@ -18,7 +18,7 @@ _INK, _FAINT, _MARKED, _WRONG = (20, 20, 20), (100, 100, 100), (255, 233, 150), 
 _GAP = 10  # pixels around what is on a card
 
 
-def contact_sheet(cards: Sequence[Card], columns: int = 2, width: int = 720) -> Any:
+def card_sheet(cards: Sequence[Card], columns: int = 2, width: int = 720) -> Any:
     """Cards side by side in one picture.
 
     Texts are in Pillow's own font, which has Latin letters alone, and are cut where a card ends;
@@ -37,7 +37,7 @@ def contact_sheet(cards: Sequence[Card], columns: int = 2, width: int = 720) -> 
     """
     if not cards or columns < 1 or width < 240:
         raise InputError(
-            "contact_sheet: expected cards, columns >= 1 and width >= 240, got "
+            "card_sheet: expected cards, columns >= 1 and width >= 240, got "
             f"{len(cards)} cards, {columns} and {width}"
         )
     columns, height = min(columns, len(cards)), width // 2
