@@ -13,12 +13,15 @@ window for all workers, which moves when a step ends.
 
 The manager scores; the replay buffer ends steps, fills the log, and stops a run that cannot be
 scored; the checkpoint keeps the window with the policy. Without that buffer a step ends when the
-first rollout of the next one is scored, and nothing stops a run but the log's errors. What has an
-``extra_info["split"]`` other than ``train`` is scored and enters no window.
+first rollout of the next one is scored, and nothing stops a run but the log's errors. Every row of
+the data says what it is for in ``extra_info["split"]``: ``train`` enters the window; ``val``,
+``test`` and the like are scored and enter none; anything else is an error of that row.
 
 Further keys: ``rankreward.folder``, where the window is kept (``rankreward`` in the trainer's
-``default_local_dir``, on a disk that all machines have), and ``rankreward.timeout``, seconds to
-wait for the window (60).
+``default_local_dir``, on a disk that all machines have); ``rankreward.begin``, ``auto``, or ``new``
+to begin a new window though the trainer goes on from a checkpoint; and ``rankreward.timeout``,
+seconds to wait for the window (60). verl does not tell the replay buffer that; it has its own,
+``+trainer.v1.sampler.sampler_kwargs.timeout``.
 
 Needs verl and the extra ``ray``.
 """
@@ -28,10 +31,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from rankreward.adapters.common import is_training
 from rankreward.adapters.verl_driver import (
     RankRewardCheckpoint,
     RankRewardReplayBuffer,
@@ -72,8 +77,9 @@ class RankRewardManager(_RewardManagerBase):  # type: ignore[misc]
     What else the recipe needs comes from ``extra_info``; ``tokens`` is counted.
 
     Raises:
-        ConfigError: the section ``rankreward`` of the configuration is wrong, or the recipe needs
-            groups or images, which verl does not hand over.
+        ConfigError: the section ``rankreward`` of the configuration is wrong, or verl is told to do
+            what it cannot do beside it, or the recipe needs groups or images, which verl does not
+            hand over.
         StateError: the run goes on from a checkpoint without a window.
         CheckpointError: the window to go on with is another recipe's, or damaged.
     """
@@ -134,7 +140,8 @@ def read_rollout(data: Any, tokenizer: Any) -> Rollout:
     """The last sequence of a `DataProto`.
 
     Raises:
-        InputError: a column that verl's data always have is missing or malformed.
+        InputError: a column that verl's data always have is missing or malformed, or the split is
+            none that is known.
     """
     columns = {name: values[-1] for name, values in data.non_tensor_batch.items()}
     response = data.batch["responses"][-1]
@@ -157,15 +164,16 @@ def read_rollout(data: Any, tokenizer: Any) -> Rollout:
 
 def _step(extra: Mapping[str, Any], step: Any, name: str) -> int | None:
     """The step that a rollout of training belongs to; None for one of validation."""
-    if extra.get("split", "train") != "train":
+    if not is_training(extra.get("split")):
         return None
     if step is None:
-        raise InputError(f"{name}: expected the trainer's step, got none")
+        raise InputError(f"{name}: expected the trainer's step, got none; set trainer.use_v1=True")
     return int(step)
 
 
 _making = threading.Lock()
-_made: dict[str, Rewards | Exception] = {}
+_made: dict[str, Rewards] = {}
+_failed: dict[str, tuple[float, Exception]] = {}  # when, and how
 
 
 def compute_score(
@@ -194,7 +202,8 @@ def compute_score(
         ground_truth: the reference.
         extra_info: the dataset's, with what verl adds to it.
         recipe: whatever `rankreward.Scorer` takes.
-        folder: as for `RayQuantileService`.
+        folder: as for `RayQuantileService`; whatever it holds makes way for a new window, unless
+            `resume` is given.
         resume: likewise; a path is that of a file that a checkpoint or a scorer wrote.
         timeout: likewise.
 
@@ -204,7 +213,8 @@ def compute_score(
     Raises:
         ConfigError: the recipe cannot be found or understood, or needs what verl does not give.
     """
-    rewards = _rewards(Settings(recipe, folder, {"resume": resume}, timeout))
+    begin = {"overwrite": True} if resume is False else {"resume": resume}
+    rewards = _rewards(Settings(recipe, folder, begin, timeout))
     if isinstance(rewards, Exception):
         _log.error("a rollout was not scored: %r", rewards)
         return {**unpaid(load_recipe(recipe), rewards), SECONDS: 0.0}
@@ -220,12 +230,25 @@ def compute_score(
 
 
 def _rewards(settings: Settings) -> Rewards | Exception:
-    """The process's one scorer for these settings, or why there is none."""
+    """The process's one scorer for these settings, or why there is none.
+
+    What failed is tried again, but not by those who waited while it failed: each would wait for
+    the window as long again.
+    """
+    called = time.monotonic()
     with _making:
         key = repr((settings, window_name()))
-        if key not in _made:
-            _made[key] = _make(settings)
-        return _made[key]
+        if key in _made:
+            return _made[key]
+        when, error = _failed.get(key, (called, None))
+        if error is not None and when > called:
+            return error
+        made = _make(settings)
+        if isinstance(made, Exception):
+            _failed[key] = time.monotonic(), made
+        else:
+            _made[key] = made
+        return made
 
 
 def _make(settings: Settings) -> Rewards | Exception:

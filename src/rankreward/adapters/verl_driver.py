@@ -11,15 +11,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from rankreward.adapters.common import CHECKPOINT
 from rankreward.adapters.log import WindowLog, batch_log
 from rankreward.adapters.verl_rewards import ERROR, FAILURE, SECONDS, columns_of, stop_reason
-from rankreward.adapters.verl_window import (
-    CHECKPOINT,
-    make_scorer,
-    read_settings,
-    verl_module,
-    window_name,
-)
+from rankreward.adapters.verl_window import make_scorer, read_settings, verl_module, window_name
 from rankreward.errors import StateError
 from rankreward.quantiles.ray import RayQuantileService
 
@@ -28,47 +23,54 @@ _CheckpointCallback: Any = verl_module("trainer.ppo.checkpoint_callback").Checkp
 
 
 class _Watched:
-    """A replay buffer that ends the window's steps and says what was scored."""
+    """A replay buffer that ends the window's steps and says what was scored.
+
+    verl tells a buffer nothing of ``rankreward.timeout``: it waits for the window for
+    ``trainer.v1.sampler.sampler_kwargs.timeout`` seconds (60).
+    """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._window: RayQuantileService | None = None
         self._window_log = WindowLog()
         self._flushed = -1
+        self._size = 0  # rows in the window before the last flush
 
     def sample(
         self, global_steps: int, partition_id: str, batch_size: int
     ) -> tuple[Any, dict[str, Any]]:
-        """A batch, as verl's own buffer gives it, and the figures of `rankreward.adapters.log`.
+        """A batch, as verl's own buffer gives it.
 
-        Besides: ``rankreward/errors``, the rollouts that could not be scored and got 0.
+        To one of training it adds the figures of `rankreward.adapters.log`, and
+        ``rankreward/errors``, the rollouts that could not be scored and got 0.
 
         Raises:
-            StateError: there is no window, or it is broken, or nothing of the batch was scored.
+            StateError: there is no window, or it is broken, or nothing of the batch was scored, be
+                it of training or of validation.
         """
-        if partition_id != "train":
-            batch: tuple[Any, dict[str, Any]] = super().sample(  # type: ignore[misc]
-                global_steps=global_steps, partition_id=partition_id, batch_size=batch_size
-            )
-            return batch
         if self._window is None:
-            self._window = _find_window()
+            timeout = (self.sampler_kwargs or {}).get("timeout", 60.0)  # type: ignore[attr-defined]
+            self._window = _find_window(timeout)
         sampled, metrics = super().sample(  # type: ignore[misc]
             global_steps=global_steps, partition_id=partition_id, batch_size=batch_size
         )
         rows = _fetch(sampled)
         _stop_if_broken([row[ERROR] for row in rows])
+        if partition_id != "train":
+            return sampled, metrics
         if global_steps > self._flushed:  # asynchronous trainers sample several times a step
-            self._window_log.flushed(self._window.flush(global_steps))
+            stats = self._window.flush(global_steps)
+            self._window_log.flushed(stats)
+            self._size = stats.size - stats.added + stats.evicted
             self._flushed = global_steps
-        return sampled, {**metrics, **_log_of(rows), **self._window_log.figures(self._window.size)}
+        return sampled, {**metrics, **_log_of(rows), **self._window_log.figures(self._size)}
 
 
 class RankRewardReplayBuffer(_Watched, _buffers.ReplayBuffer):  # type: ignore[misc]
     """verl's buffer for `trainer_mode=sync`, watched.
 
     verl configures the filtering of groups (`algorithm.filter_groups`) and the replacement of
-    failed ones for its own classes alone; with this buffer they are off.
+    failed ones for its own classes alone: with this buffer, setting them is an error.
     """
 
 
@@ -80,9 +82,9 @@ class RankRewardReplayBufferAsync(_Watched, _buffers.ReplayBufferAsync):  # type
     """
 
 
-def _find_window() -> RayQuantileService:
+def _find_window(timeout: float) -> RayQuantileService:
     try:
-        return RayQuantileService.attach(window_name())
+        return RayQuantileService.attach(window_name(), timeout=timeout)
     except StateError as error:
         raise StateError(
             f"{error}. In verl the reward workers make it: see in their log why they did not, or "

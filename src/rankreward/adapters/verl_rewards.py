@@ -55,7 +55,8 @@ class Rewards:
 
     Args:
         scorer: one whose window is a `RayQuantileService`, or anything else with ``advance`` and
-            ``refresh``.
+            ``refresh``. Its window is asked for once a batch: what is scored at the same time is
+            ranked in the same window, whichever worker scores it.
     """
 
     def __init__(self, scorer: Scorer) -> None:
@@ -109,9 +110,12 @@ class Rewards:
     def _begin(self, rollouts: Sequence[Rollout]) -> list[bool]:
         """Make sure of the right window; returns which rollouts are to enter the next one."""
         step = rollouts[0].step
-        if step is None:
-            self._window.refresh()  # validation may come between two steps
-            return [False] * len(rollouts)
+        new = [False] * len(rollouts) if step is None else self._enter(step, rollouts)
+        self._window.refresh()  # the driver flushes without a word to the workers
+        return new
+
+    def _enter(self, step: int, rollouts: Sequence[Rollout]) -> list[bool]:
+        """Open a step, if it is new; returns which rollouts are seen for the first time."""
         with self._lock:
             if step > self._step:
                 self._window.advance(step)
@@ -188,18 +192,17 @@ def flatten(batch: RewardBatch) -> list[Paid]:
             # verl leaves None out of its means, and one NaN makes them NaN
             defined = [None if value != value else value for value in values.tolist()]  # noqa: PLR0124
             columns[f"rankreward/{kind}/{name}"] = defined
-    columns[FAILURE] = ["" if failure is None else failure.code for failure in batch.failures]
+    columns[FAILURE] = [code or "" for code in batch.codes]
     columns[ERROR] = [""] * len(batch)
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
 def unpaid(recipe: Recipe, error: Exception) -> Paid:
     """The row of a rollout that was not scored, with the keys that every other one has."""
-    metrics = tuple(recipe.accuracy.metrics)
-    clip = ("clip",) if recipe.clip is not None else ()
+    metrics = recipe.accuracy.metrics
     row: Paid = {"score": 0.0}
     row |= {f"rankreward/{kind}/{name}": None for kind in ("raw", "rank") for name in metrics}
-    row |= {f"rankreward/term/{name}": 0.0 for name in (*recipe.terms, *metrics, *clip)}
+    row |= {f"rankreward/term/{name}": 0.0 for name in recipe.parts}
     return row | {FAILURE: "", ERROR: f"{type(error).__name__}: {error}"}
 
 

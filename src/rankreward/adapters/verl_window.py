@@ -13,14 +13,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from rankreward.adapters.common import CHECKPOINT, check_served
 from rankreward.errors import ConfigError, MissingExtraError, StateError, require
-from rankreward.quantiles.ray import RayQuantileService
+from rankreward.quantiles.ray import NAMESPACE, RayQuantileService
 from rankreward.recipe import Recipe
 from rankreward.rewards import Scorer
 
-CHECKPOINT = "rankreward.npz"  # the window's file inside a checkpoint folder of the trainer
-
-_KEYS = ("recipe", "folder", "timeout")
+_KEYS = ("recipe", "folder", "begin", "timeout")
+_BEGINNINGS = ("auto", "new")
+_BUFFERS = ("RankRewardReplayBuffer", "RankRewardReplayBufferAsync")
 
 
 @dataclass(frozen=True)
@@ -53,13 +54,48 @@ def verl_module(module: str) -> Any:
 
 
 def read_settings(config: Any) -> Settings:
-    """What the whole configuration says about the reward, and about going on with a run."""
+    """What the whole configuration says about the reward, and about going on with a run.
+
+    Raises:
+        ConfigError: the section ``rankreward`` is wrong, or verl is told to do what it cannot do
+            beside this adapter.
+    """
     omegaconf: Any = importlib.import_module("omegaconf").OmegaConf
     section = read_section(omegaconf.to_container(omegaconf.create(config.get("rankreward"))))
+    _check_trainer(config)
     folder = Path(config.trainer.default_local_dir).absolute() / "rankreward"
-    checkpoint = _resumed(config.trainer)
+    new = section.pop("begin", "auto") == "new"
+    checkpoint = None if new else _resumed(config.trainer)
     begin = {"overwrite": True} if checkpoint is None else {"resume": checkpoint / CHECKPOINT}
     return Settings(**{"folder": str(folder), "begin": begin, **section})
+
+
+def _check_trainer(config: Any) -> None:
+    """Refuse what verl would leave undone in silence."""
+    if not config.trainer.get("use_v1"):
+        raise ConfigError(
+            "trainer.use_v1: expected true, got "
+            f"{config.trainer.get('use_v1')!r}; verl's older trainer tells a reward no step, by "
+            "which the window moves: set trainer.use_v1=True, which is verl's default"
+        )
+    buffer = (config.trainer.v1.sampler.get("custom_sampler") or {}).get("name")
+    if buffer in _BUFFERS:
+        _check_buffer(config, buffer)
+
+
+def _check_buffer(config: Any, buffer: str) -> None:
+    """Refuse what verl does in its own replay buffers alone."""
+    groups, sampler = config.algorithm.get("filter_groups") or {}, config.trainer.v1.sampler
+    keys = {
+        "algorithm.filter_groups.enable": groups.get("enable"),
+        "trainer.v1.sampler.sync_refill_failed_groups": sampler.get("sync_refill_failed_groups"),
+    }
+    on = next((key for key, value in keys.items() if value), None)
+    if on is not None:
+        raise ConfigError(
+            f"{on}: expected false beside trainer.v1.sampler.custom_sampler.name={buffer}, got "
+            "true; verl does this in its own replay buffer alone: unset one of the two"
+        )
 
 
 def _resumed(trainer: Any) -> Path | None:
@@ -89,7 +125,7 @@ def read_section(section: Mapping[str, Any] | None) -> dict[str, Any]:
     """The section ``rankreward`` of the configuration, checked.
 
     Raises:
-        ConfigError: it is missing, lacks the recipe, or has a key that means nothing.
+        ConfigError: it is missing, lacks the recipe, or has a key or a value that means nothing.
     """
     if not isinstance(section, Mapping) or section.get("recipe") is None:
         raise ConfigError(
@@ -99,6 +135,8 @@ def read_section(section: Mapping[str, Any] | None) -> dict[str, Any]:
     unknown = next((key for key in section if key not in _KEYS), None)
     if unknown is not None:
         raise ConfigError(f"rankreward.{unknown}: expected one of {', '.join(_KEYS)}")
+    if section.get("begin", "auto") not in _BEGINNINGS:
+        raise ConfigError(f"rankreward.begin: expected auto or new, got {section['begin']!r}")
     return dict(section)
 
 
@@ -108,14 +146,8 @@ def load_recipe(source: Any) -> Recipe:
     Raises:
         ConfigError: it cannot be found or understood, or needs what verl does not give.
     """
-    recipe = Recipe.load(source)
-    if recipe.needs_groups or recipe.needs_images:
-        what = "images" if recipe.needs_images else "the other answers to the same question"
-        raise ConfigError(
-            f"recipe {recipe.name!r} needs {what}, and verl hands its reward one rollout at a "
-            "time, without images; choose another recipe"
-        )
-    return recipe
+    why = "hands its reward one rollout at a time, without images"
+    return check_served(Recipe.load(source), "verl", why)
 
 
 def make_scorer(settings: Settings) -> Scorer:
@@ -127,19 +159,38 @@ def make_scorer(settings: Settings) -> Scorer:
             window of that name or in that folder.
         CheckpointError: the window to go on with is another recipe's, or damaged.
     """
-    recipe = load_recipe(settings.recipe)
+    recipe, name = load_recipe(settings.recipe), window_name()
     file = settings.begin.get("resume")
-    if isinstance(file, Path):
+    if isinstance(file, Path) and not _is_there(name):
         _check_file(recipe, file)
     window = partial(
         RayQuantileService,
-        name=window_name(),
+        name=name,
         folder=settings.folder,
         timeout=settings.timeout,
-        max_age=float("inf"),  # every step begins with a message that tells of a new window
+        max_age=float("inf"),  # `Rewards` asks for the newest once a batch
         **settings.begin,
     )
-    return Scorer(recipe, quantiles=window)
+    try:
+        return Scorer(recipe, quantiles=window)
+    except StateError as error:
+        if "expected folder=" not in str(error):
+            raise
+        raise StateError(
+            f"{error}. Processes that work in different folders read a relative path differently: "
+            "make trainer.default_local_dir or rankreward.folder absolute, or the folder that a "
+            "function is given"
+        ) from error
+
+
+def _is_there(name: str) -> bool:
+    """Whether the window has begun; a worker that is made again in mid run finds it."""
+    ray: Any = require("ray", extra="ray")
+    try:
+        ray.get_actor(name, namespace=NAMESPACE)
+    except ValueError:
+        return False
+    return True
 
 
 def _check_file(recipe: Recipe, file: Path) -> None:
@@ -147,8 +198,9 @@ def _check_file(recipe: Recipe, file: Path) -> None:
     if not file.exists():
         raise StateError(
             f"the run goes on from {file.parent}, expected its window in {CHECKPOINT}, got no such "
-            "file; put it back, or go on from another checkpoint (trainer.resume_mode=resume_path) "
-            "or begin anew (trainer.resume_mode=disable); it is written with trainer."
+            "file; put it back, or go on from another checkpoint (trainer.resume_mode=resume_path),"
+            " or let the window alone begin anew (+rankreward.begin=new), or all of the run "
+            "(trainer.resume_mode=disable); it is written with trainer."
             "checkpoint_callback_class=rankreward.adapters.verl.RankRewardCheckpoint"
         )
     Scorer(recipe).load(file)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,3 +32,35 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> str:
     from verl_tokens import save_tokenizer  # noqa: PLC0415 - the path is this file's own doing
 
     return save_tokenizer(tmp_path_factory.mktemp("tokenizer"))
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[None]:
+    """A Ray for tests that make everything in their own process."""
+    import ray  # noqa: PLC0415
+
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture
+def no_window_left() -> Iterator[None]:
+    from verl_manager import end_window  # noqa: PLC0415
+
+    yield
+    end_window()
+
+
+@pytest.fixture
+def configure(tokenizer: str, tmp_path: Path) -> Callable[..., Any]:
+    """verl's configuration with our manager and some changes."""
+    import verl_flow as vf  # noqa: PLC0415
+
+    def configure(*overrides: str, recipe: object = "dr_seg") -> Any:
+        section = [f"+rankreward.recipe={recipe}"]
+        return vf.compose(
+            *vf.MANAGER, *section, *overrides, tokenizer=tokenizer, output=tmp_path / "run"
+        )
+
+    return configure

@@ -92,7 +92,7 @@ def test_steps_and_validation(flow: vf.Flow, twin: rr.Scorer, rng: np.random.Gen
         expected = batch_log(batch.raw, batch.ranks, batch.terms, failures)
         assert {name: log[name] for name in expected} == pytest.approx(expected, abs=1e-12)
         assert log["rankreward/failures"] == sum(map(bool, failures)) / 16
-        assert log["rankreward/window/size"] == stats.size
+        assert log["rankreward/window/size"] == stats.size - 16  # in which they were ranked
         assert (log["rankreward/window/added"], log["rankreward/window/flushes"]) == (16.0, step)
         assert log["rankreward/errors"] == 0
         assert 0 < log["rankreward/seconds"] < 10
@@ -164,6 +164,17 @@ def test_a_batch_without_any_reward_stops_the_run(flow: vf.Flow, rng: np.random.
     assert window(flow).rows.tobytes() == before
 
 
+def test_validation_without_any_reward_stops_the_run(
+    flow: vf.Flow, rng: np.random.Generator
+) -> None:
+    """Its mean would be a 0 that nobody measured."""
+    batch = {name: ("{", texts) for name, (_, texts) in vf.batch_of(rng, count=1).items()}
+    flow.submit(5, batch, "val")
+    with pytest.raises(rr.StateError, match=r"4 of 4 rollouts .* BadReferenceError: reference"):
+        flow.collect(5, 4, "val")
+    clear(flow)
+
+
 def clear(flow: vf.Flow) -> None:
     """Drop what a trainer that stopped leaves in the queue."""
     for part, keys in (tq.kv_list() or {}).items():
@@ -210,6 +221,7 @@ def test_the_asynchronous_buffer_ends_a_step_once(
     vf.wait_for(lambda: window(flow).pending == 16)
     rows, log = flow.collect(9, 2, buffer=buffer)
     assert (len(rows), log["rankreward/window/added"], window(flow).size) == (8, 16.0, before + 16)
+    assert log["rankreward/window/size"] == before
     compare(rows, twin, record=False)
     window(flow).push([[0.5, 0.5, 0.5]])  # a rollout that was late
     rest, log = flow.collect(9, 2, buffer=buffer)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +15,10 @@ import ray
 import verl_flow as vf
 from verl.experimental.reward_loop import RewardLoopManager
 from verl.utils import hf_tokenizer
-from verl_manager import data
+from verl_manager import data, end_window
 
 import rankreward as rr
+from rankreward.adapters import verl as adapter
 from rankreward.adapters.verl import compute_score
 from rankreward.adapters.verl_window import window_name
 from rankreward.quantiles.ray import RayQuantileService
@@ -99,9 +103,72 @@ def test_what_cannot_work_is_said(workers: list[Any], folder: str, tmp_path: Pat
     for recipe, words in (("grpo_care", "one rollout at a time"), ("pixel_think", "the lengths")):
         with pytest.raises(rr.ConfigError, match=words):
             compute_score("scenes", "x", "[]", {}, recipe=recipe)
-    stepless = compute_score("scenes", "x", "[]", {}, folder=folder)
+    stepless = compute_score("scenes", "x", "[]", {"split": "train"}, folder=folder)
     assert stepless["rankreward/error"].startswith("InputError: max_global_steps: expected")
     lost = compute_score("scenes", "x", "[]", {}, folder=str(tmp_path))
     assert lost["rankreward/error"].startswith("StateError: window ")  # which has another folder
     assert lost["score"] == stepless["score"] == 0.0
     assert tuple(lost) == tuple(stepless)
+    for extra in (None, {"max_global_steps": 0}, {"split": "trian", "max_global_steps": 0}):
+        strange = compute_score("scenes", "x", "[]", extra, folder=folder)
+        assert strange["rankreward/error"].startswith("InputError: split: expected train")
+        assert tuple(strange) == tuple(stepless)
+
+
+FIRST = {"split": "train", "max_global_steps": 0}
+
+
+def pay(**options: Any) -> dict[str, Any]:
+    """A rollout of the first step, scored in this process."""
+    reference, (text, *_) = vf.answers(np.random.default_rng(3))
+    return compute_score("scenes", text, reference, FIRST, **options)
+
+
+def test_a_run_that_is_started_again_begins_anew(tmp_path: Path) -> None:
+    """Whatever an older run left in the folder; with `resume` it goes on with that."""
+    end_window()
+    metrics = list(rr.Recipe.load("dr_seg").accuracy.metrics)
+    assert pay(folder=str(tmp_path))["rankreward/error"] == ""
+    window = RayQuantileService.attach(window_name())
+    window.push([[0.5] * len(metrics)])
+    window.flush(1)
+    for resume, size, step in ((True, 130, 1), (False, 128, None)):
+        end_window()
+        adapter._made.clear()  # as in a new process
+        paid = pay(folder=str(tmp_path), resume=resume)
+        assert paid["rankreward/error"] == ""
+        window = RayQuantileService.attach(window_name())
+        assert (window.size, window.step, window.pending) == (size, step, 1)
+
+
+def test_a_window_that_could_not_be_made_is_tried_again(tmp_path: Path) -> None:
+    """By the next call; one error for ever would cost the run what a moment's trouble was."""
+    end_window()
+    blocked = tmp_path / "folder"
+    blocked.write_text("in the way")
+    lost = pay(folder=str(blocked))
+    assert "Error: " in lost["rankreward/error"]
+    blocked.unlink()
+    end_window()
+    assert pay(folder=str(blocked))["rankreward/error"] == ""
+
+
+def test_calls_that_waited_share_a_failure(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Else a hundred of them would wait for the window one after another."""
+    tried, begin = [], threading.Barrier(4)
+
+    def fail(settings: Any) -> Exception:
+        tried.append(settings)
+        time.sleep(1.0)
+        return rr.StateError("no window")
+
+    def call(_: int) -> Any:
+        begin.wait()
+        return pay(folder=str(tmp_path))["rankreward/error"]
+
+    monkeypatch.setattr(adapter, "_make", fail)
+    with ThreadPoolExecutor(4) as threads:
+        assert set(threads.map(call, range(4))) == {"StateError: no window"}
+    assert len(tried) == 1
+    pay(folder=str(tmp_path))
+    assert len(tried) == 2

@@ -1,4 +1,4 @@
-"""The manager and the callback, made and called by verl's own functions in one process."""
+"""The manager, made and called by verl's own functions in one process."""
 
 from __future__ import annotations
 
@@ -7,83 +7,33 @@ import importlib
 import json
 import logging
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
-import ray
-import transfer_queue as tq
 import verl_flow as vf
 import yaml
 from builders import wrap
 from hydra.errors import ConfigCompositionException
-from verl.trainer.ppo.checkpoint_callback import build_checkpoint_callback
-from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer
-from verl_manager import data, make, score, score_data
+from verl_manager import (
+    data,
+    end_window,
+    expected,
+    make,
+    rows_of,
+    score,
+    score_data,
+    totals,
+    window_of,
+)
 
 import rankreward as rr
 from rankreward.adapters.verl_rewards import stop_reason
 from rankreward.adapters.verl_window import window_name
-from rankreward.quantiles.ray import NAMESPACE, RayQuantileService
+from rankreward.quantiles.ray import RayQuantileService
 
-CALLBACK = "rankreward.adapters.verl.RankRewardCheckpoint"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _cluster() -> Iterator[None]:
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
-    yield
-    ray.shutdown()
-
-
-@pytest.fixture
-def configure(tokenizer: str, tmp_path: Path) -> Callable[..., Any]:
-    def configure(*overrides: str, recipe: object = "dr_seg") -> Any:
-        section = [f"+rankreward.recipe={recipe}"]
-        return vf.compose(
-            *vf.MANAGER, *section, *overrides, tokenizer=tokenizer, output=tmp_path / "run"
-        )
-
-    return configure
-
-
-@pytest.fixture(autouse=True)
-def _no_window_left() -> Iterator[None]:
-    yield
-    end_window()
-
-
-def end_window() -> None:
-    """As the end of a job does."""
-
-    def gone() -> bool:
-        try:
-            ray.kill(ray.get_actor(window_name(), namespace=NAMESPACE), no_restart=True)
-        except ValueError:
-            return True
-        return False
-
-    vf.wait_for(gone)
-
-
-def rows_of(seed: int, prompts: int = 4) -> list[tuple[str, str]]:
-    batch = vf.batch_of(np.random.default_rng(seed), prompts)
-    return [(text, reference) for reference, texts in batch.values() for text in texts]
-
-
-def totals(paid: list[dict[str, Any]]) -> list[float]:
-    return [each["reward_score"] for each in paid]
-
-
-def expected(scorer: rr.Scorer, rows: list[tuple[str, str]], **options: Any) -> list[float]:
-    return scorer.score([t for t, _ in rows], [r for _, r in rows], **options).total.tolist()
-
-
-def window_of(manager: Any) -> RayQuantileService:
-    return manager._rewards.scorer.quantiles
+pytestmark = pytest.mark.usefixtures("cluster", "no_window_left")
 
 
 # -- configuration ----------------------------------------------------------------------------
@@ -102,6 +52,29 @@ def test_a_typing_error_in_the_configuration_is_an_error(
         make(vf.compose(*vf.MANAGER, tokenizer=tokenizer, output=tmp_path), tokenizer)
     with pytest.raises(rr.ConfigError, match="dr_sge"):
         make(configure(recipe="dr_sge"), tokenizer)
+    with pytest.raises(rr.ConfigError, match=r"rankreward\.begin: expected auto or new, got 'old'"):
+        make(configure("+rankreward.begin=old"), tokenizer)
+
+
+def test_verls_older_trainer_is_refused(configure: Callable[..., Any], tokenizer: str) -> None:
+    """It passes no step; the error says what to set."""
+    with pytest.raises(rr.ConfigError, match=r"got False.*set trainer\.use_v1=True"):
+        make(configure("trainer.use_v1=False"), tokenizer)
+
+
+@pytest.mark.parametrize("name", ["RankRewardReplayBuffer", "RankRewardReplayBufferAsync"])
+@pytest.mark.parametrize(
+    "key", ["algorithm.filter_groups.enable", "trainer.v1.sampler.sync_refill_failed_groups"]
+)
+def test_what_verls_own_buffer_alone_does_is_refused_beside_ours(
+    configure: Callable[..., Any], tokenizer: str, key: str, name: str
+) -> None:
+    """Filtering of groups and replacement of failed ones; with verl's own buffer they are fine."""
+    buffer = [vf.BUFFER[0], f"trainer.v1.sampler.custom_sampler.name={name}"]
+    with pytest.raises(rr.ConfigError, match=f"{key}: .*name={name}, .*unset one of the two"):
+        make(configure(f"{key}=True", *buffer), tokenizer)
+    for fine in ([f"{key}=True"], buffer):
+        assert window_of(make(configure(*fine), tokenizer)).size == 128
 
 
 @pytest.mark.parametrize(
@@ -164,7 +137,7 @@ def test_columns_come_from_extra_info_and_lengths_are_counted(
     columns = {"difficulty": [3.0] * 2, "uncertainty": [0.5] * 2, "tokens": lengths}
     twin = rr.Scorer("pixel_think")
     assert totals(score(manager, rows, extra_info=given)) == expected(twin, rows, columns=columns)
-    (paid,) = score(manager, rows[:1], extra_info={"difficulty": 3.0})
+    (paid,) = score(manager, rows[:1], extra_info={"split": "train", "difficulty": 3.0})
     assert "extra_info: expected 'uncertainty'" in paid["reward_extra_info"]["rankreward/error"]
 
 
@@ -195,13 +168,23 @@ def test_the_same_rollout_twice_is_recorded_once(
 def test_splits_other_than_train_enter_no_window(
     configure: Callable[..., Any], tokenizer: str, split: str
 ) -> None:
-    """And need no step; without a split a row is one of training."""
+    """And need no step."""
     manager, rows = make(configure(), tokenizer), rows_of(6)
     batch = [data(manager.tokenizer, *row, extra_info={"split": split}) for row in rows]
     assert totals(score_data(manager, batch)) == expected(rr.Scorer("dr_seg"), rows)
     assert window_of(manager).pending == 0
-    score(manager, rows[:1], extra_info={"index": 3})
-    assert window_of(manager).pending == 1
+
+
+@pytest.mark.parametrize("extra", [{"index": 3}, {"split": None}, {"split": "trian"}, None])
+def test_a_split_that_is_not_known_is_an_error_of_its_row(
+    configure: Callable[..., Any], tokenizer: str, extra: dict[str, Any] | None
+) -> None:
+    """A missing one too; neither is taken for training, nor for validation."""
+    manager, rows = make(configure(), tokenizer), rows_of(6)
+    (paid,) = score(manager, rows[:1], extra_info=extra)
+    error = paid["reward_extra_info"]["rankreward/error"]
+    assert error.startswith("InputError: split: expected train, or one of val")
+    assert (paid["reward_score"], window_of(manager).pending) == (0.0, 0)
 
 
 def test_validation_ranks_in_the_newest_window(
@@ -216,10 +199,26 @@ def test_validation_ranks_in_the_newest_window(
     assert totals(score_data(manager, batch)) == expected(twin, rows, record=False)
 
 
+def test_two_workers_pay_the_same_after_a_flush(
+    configure: Callable[..., Any], tokenizer: str
+) -> None:
+    """A rollout that comes after the driver's flush of its step, as in the asynchronous modes: one
+    worker has scored the step before, another begins with it, and both rank in the newest window."""
+    old, new, rows = make(configure(), tokenizer), make(configure(), tokenizer), rows_of(12)
+    before = totals(score(old, rows))
+    window_of(new).flush(1)
+    twin = rr.Scorer("dr_seg")
+    assert before == expected(twin, rows)
+    twin.flush(1)
+    after = expected(twin, rows, record=False)
+    assert after != before
+    assert totals(score(new, rows)) == totals(score(old, rows)) == after
+
+
 def test_rollouts_that_wait_are_the_next_batch(
     configure: Callable[..., Any], tokenizer: str
 ) -> None:
-    """1024 at once are a handful of batches, in one or two messages each."""
+    """1024 at once are a handful of batches, in two messages each, and one for the step."""
     manager = make(configure(), tokenizer)
     window, scorer = window_of(manager), manager._rewards.scorer
     sizes, messages = [], []
@@ -238,7 +237,7 @@ def test_rollouts_that_wait_are_the_next_batch(
     assert totals(score(manager, rows)) == expected(rr.Scorer("dr_seg"), rows)
     assert sum(sizes) == 1024
     assert len(sizes) <= 5
-    assert len(messages) <= len(sizes) + 2  # a push each; `advance` and the window once
+    assert len(messages) <= 2 * len(sizes) + 1  # the window and a push each; `advance` once
 
 
 # -- errors -----------------------------------------------------------------------------------
@@ -286,123 +285,6 @@ def test_a_broken_window_is_an_error_of_every_row(
     assert stop_reason([errors[0], *[""] * 15]) == errors[0]  # one is enough
     assert stop_reason(["BadReferenceError: x", *[""] * 15]) is None
     assert stop_reason(["BadReferenceError: x"] * 16) == "BadReferenceError: x"
-
-
-def test_rewards_of_others_are_not_taken_for_ours(
-    configure: Callable[..., Any], tokenizer: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Our buffer beside another reward says what to configure."""
-    manager = make(configure(), tokenizer)
-    buffer = vf.build_buffer(configure(*vf.BUFFER))
-    batch = SimpleNamespace(keys=["u_0_0"], partition_id="train")
-    monkeypatch.setattr(ReplayBuffer, "sample", lambda self, **options: (batch, {}))
-    others = {"extra_fields": [{"reward_extra_info": {"acc": 1.0}}]}
-    monkeypatch.setattr(tq, "kv_batch_get", lambda **options: others)
-    with pytest.raises(rr.StateError, match="got those of another reward; configure reward"):
-        buffer.sample(global_steps=1, partition_id="train", batch_size=1)
-    assert window_of(manager).step is None
-
-
-# -- going on with a run ----------------------------------------------------------------------
-
-
-def save(config: Any, step: int) -> Path:
-    """A checkpoint, as verl's trainer saves it."""
-    output = Path(config.trainer.default_local_dir)
-    folder = output / f"global_step_{step}"
-    folder.mkdir(parents=True, exist_ok=True)
-    callback = build_checkpoint_callback(config)
-    callback.on_save(SimpleNamespace(), step, checkpoint_dir=str(folder), async_save=False)
-    (output / "latest_checkpointed_iteration.txt").write_text(str(step))
-    return folder
-
-
-def test_a_step_that_was_open_is_ended_after_the_restart(
-    configure: Callable[..., Any], tokenizer: str
-) -> None:
-    """Where nobody flushes a checkpoint has rows of its own step pending; they enter as that
-    step's when the next one begins, as in a run that was not interrupted."""
-    config = configure(f"trainer.checkpoint_callback_class={CALLBACK}")
-    twin, manager = rr.Scorer("dr_seg"), make(config, tokenizer)
-    for step in (1, 2):
-        assert totals(score(manager, rows_of(step), step=step)) == expected(twin, rows_of(step))
-        if step == 1:
-            twin.flush(1)
-    save(config, 2)
-    score(manager, rows_of(77), step=3)  # is lost
-    end_window()
-    manager = make(config, tokenizer)
-    assert window_of(manager).pending == 16
-    twin.flush(2)
-    assert totals(score(manager, rows_of(3), step=3)) == expected(twin, rows_of(3))
-    assert window_of(manager).rows.tobytes() == twin.quantiles.rows.tobytes()
-
-
-def test_a_checkpoint_that_does_not_fit_is_refused(
-    configure: Callable[..., Any], tokenizer: str
-) -> None:
-    """Another recipe, another window, no file, a damaged file: each says what, and what to do."""
-    config = configure(f"trainer.checkpoint_callback_class={CALLBACK}")
-    folder = save(config, 5)
-    end_window()
-    with pytest.raises(rr.CheckpointError, match="recipe 'vision_reasoner', got 'dr_seg'"):
-        make(configure(recipe="vision_reasoner"), tokenizer)
-    smaller = {"accuracy.normalizer.window": 500}
-    recipe = (
-        rr.Recipe.load("dr_seg")
-        .override(smaller)
-        .model_dump(mode="json", exclude_none=True, by_alias=True)
-    )
-    path = folder.parent / "smaller.yaml"
-    path.write_text(yaml.safe_dump(recipe))
-    with pytest.raises(rr.CheckpointError, match=r"normalizer\.window 500, got 2048"):
-        make(configure(recipe=path), tokenizer)
-    whole = (folder / "rankreward.npz").read_bytes()
-    (folder / "rankreward.npz").write_bytes(whole[:100])
-    with pytest.raises(rr.CheckpointError, match="damaged or foreign"):
-        make(config, tokenizer)
-    (folder / "rankreward.npz").unlink()
-    for mode in (
-        [],
-        ["trainer.resume_mode=resume_path", f"trainer.resume_from_path={folder}"],
-    ):
-        with pytest.raises(rr.StateError, match=r"no such file; put it back.*RankRewardCheckpoint"):
-            make(configure(*mode), tokenizer)
-
-
-def test_a_run_begins_as_the_trainer_says(configure: Callable[..., Any], tokenizer: str) -> None:
-    """`disable`, or no checkpoint: a new window, whatever an old run left in the folder.
-    `resume_path`: that checkpoint, though there is a later one."""
-    config = configure(f"trainer.checkpoint_callback_class={CALLBACK}")
-    first = make(config, tokenizer)
-    for step in (1, 2):
-        score(first, rows_of(step), step=step)
-        window_of(first).flush(step)
-        folder = save(config, step)
-        if step == 1:
-            early = folder
-    path = ["trainer.resume_mode=resume_path", f"trainer.resume_from_path={early}"]
-    disable = ["trainer.resume_mode=disable"]
-    for mode, size in (([], 160), (path, 144), (disable, 128), ([], 160)):
-        end_window()
-        manager = make(configure(*mode), tokenizer)
-        assert window_of(manager).size == size
-    end_window()
-    (folder.parent / "latest_checkpointed_iteration.txt").unlink()
-    manager = make(config, tokenizer)
-    assert window_of(manager).step is None
-
-
-def test_the_driver_owns_the_window_and_says_what_is_wrong(
-    configure: Callable[..., Any],
-) -> None:
-    """verl makes the callback before any worker: a wrong recipe ends the run there."""
-    name = f"trainer.checkpoint_callback_class={CALLBACK}"
-    with pytest.raises(rr.ConfigError, match="dr_sge"):
-        build_checkpoint_callback(configure(name, recipe="dr_sge"))
-    callback = build_checkpoint_callback(configure(name))
-    assert RayQuantileService.attach(window_name(), timeout=5).size == 128
-    assert callback.config is not None
 
 
 def test_a_caller_that_went_away_harms_nobody(

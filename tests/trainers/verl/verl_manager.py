@@ -7,11 +7,19 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import ray
 import torch
+import verl_flow as vf
 from tensordict import TensorDict
 from verl import DataProto
 from verl.trainer.ppo.reward import load_reward_manager
 from verl.utils import hf_tokenizer
+
+import rankreward as rr
+from rankreward.adapters.verl_window import window_name
+from rankreward.quantiles.ray import NAMESPACE, RayQuantileService
+
+CALLBACK = "rankreward.adapters.verl.RankRewardCheckpoint"
 
 
 def make(config: Any, tokenizer: str) -> Any:
@@ -28,7 +36,8 @@ def data(tokenizer: Any, text: str, reference: Any, **columns: Any) -> Any:
     whole = torch.cat([prompt, response])
     tensors = {"prompts": prompt, "responses": response, "input_ids": whole}
     tensors["attention_mask"] = torch.ones_like(whole)
-    columns = {"data_source": "scenes", "reward_model": {"ground_truth": reference}, **columns}
+    row = {"reward_model": {"ground_truth": reference}, "extra_info": {"split": "train"}}
+    columns = {"data_source": "scenes", **row, **columns}
     arrays = {}
     for name, value in columns.items():
         arrays[name] = np.empty(1, dtype=object)
@@ -64,3 +73,33 @@ def score_data(manager: Any, batch: Sequence[Any]) -> list[dict[str, Any]]:
         return await asyncio.gather(*(manager.run_single(each) for each in batch))
 
     return asyncio.run(together())
+
+
+def end_window() -> None:
+    """As the end of a job does."""
+
+    def gone() -> bool:
+        try:
+            ray.kill(ray.get_actor(window_name(), namespace=NAMESPACE), no_restart=True)
+        except ValueError:
+            return True
+        return False
+
+    vf.wait_for(gone)
+
+
+def rows_of(seed: int, prompts: int = 4) -> list[tuple[str, str]]:
+    batch = vf.batch_of(np.random.default_rng(seed), prompts)
+    return [(text, reference) for reference, texts in batch.values() for text in texts]
+
+
+def totals(paid: list[dict[str, Any]]) -> list[float]:
+    return [each["reward_score"] for each in paid]
+
+
+def expected(scorer: rr.Scorer, rows: list[tuple[str, str]], **options: Any) -> list[float]:
+    return scorer.score([t for t, _ in rows], [r for _, r in rows], **options).total.tolist()
+
+
+def window_of(manager: Any) -> RayQuantileService:
+    return manager._rewards.scorer.quantiles
