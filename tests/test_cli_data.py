@@ -149,5 +149,7 @@ def test_errors_are_one_line(tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 1
     last = done.stderr.splitlines()[-1]
-    assert last.startswith(f"rankreward: {tmp_path}: expected shards train-00000.parquet")
+    assert last.startswith(
+        f"rankreward: {tmp_path}: expected shards of one split, or --split, got none"
+    )
     assert "Traceback" not in done.stderr

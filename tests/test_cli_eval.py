@@ -65,10 +65,7 @@ def test_shards_are_one_run(stored: Path, tmp_path: Path) -> None:
     common = (*DATA, "--policy", stored, "--segmenter", "none", "--pictures", 0)
     whole = measures(run(*common, "--out", tmp_path / "whole", "--format", "json")[1])
     code, text = run(*common, "--out", tmp_path / "parts", "--shard", "0/2")
-    assert (code, text) == (
-        0,
-        "this shard is done; when all are, give the same command without --shard\n",
-    )
+    assert (code, text) == (0, "")
     last = run(*common, "--out", tmp_path / "parts", "--shard", "1/2", "--format", "json")[1]
     assert measures(last) == whole
     assert len(merge(tmp_path / "parts")) == 6
@@ -92,12 +89,44 @@ def test_two_runs_are_compared(stored: Path, tmp_path: Path) -> None:
     page = tmp_path / "page.html"
     code, text = run(
         "compare", tmp_path / "bad", tmp_path / "good", "--page", page, "--data", "digits:6",
-        "--frame", 84,
     )  # fmt: skip
     assert code == 0
     assert "changed most" in text
     assert "scene-0" in page.read_text()
     assert run("compare", tmp_path / "bad", tmp_path / "good", "--format", "csv")[1].startswith("s")
+    by = json.loads(
+        run("compare", tmp_path / "bad", tmp_path / "good", "--by", "count", "--format", "json")[1]
+    )
+    assert {"all", "1"} <= {row["stratum"] for row in by["rows"]}
+
+
+def test_a_smaller_limit_is_of_fewer_samples(stored: Path, tmp_path: Path) -> None:
+    """Though the folder holds more, and their summary is of those asked for."""
+    common = ("--policy", stored, "--segmenter", "none", "--out", tmp_path / "out")
+    run("digits:6", "--frame", 84, *common)
+    code, text = run("digits:6", "--frame", 84, *common, "--limit", 2, "--format", "json")
+    assert (code, json.loads(text)["samples"]) == (0, 2)
+
+
+def test_an_answer_that_cannot_be_read_is_never_right(tmp_path: Path) -> None:
+    """Not where nothing is asked for, either; and a mean is compared over the same samples."""
+    texts = [answer(scene) for scene in scenes(40, seed=0, split="eval")]
+    for name, given in (
+        ("right", texts),
+        ("odd", ["?" if i % 2 else t for i, t in enumerate(texts)]),
+    ):
+        lines = [{"id": f"scene-{i}", "completion": text} for i, text in enumerate(given)]
+        path = tmp_path / f"{name}.jsonl"
+        path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        run("digits:40", "--frame", 84, "--policy", path, "--segmenter", "none", "--pictures", 0,
+            "--out", tmp_path / name)  # fmt: skip
+    odd = measures((tmp_path / "odd" / "summary.json").read_text())
+    assert odd["all", "count accuracy"] == 0.5
+    rows = json.loads(run("compare", tmp_path / "right", tmp_path / "odd", "--format", "json")[1])
+    found = {row["measure"]: row for row in rows["rows"]}
+    assert found["count accuracy"]["difference"] == -0.5
+    assert found["macro precision"]["difference"] == 0
+    assert found["macro precision"]["n"] <= 20
 
 
 @pytest.mark.parametrize(
@@ -107,6 +136,7 @@ def test_two_runs_are_compared(stored: Path, tmp_path: Path) -> None:
         (("--shard", "one"), "--shard: expected i/n"),
         (("--shard", "2/2"), "expected 0 <= i < n"),
         (("--protocol", "sam"), "protocol: expected one of"),
+        (("--by", "colour"), "--by: expected one of count, got 'colour'"),
     ],
 )
 def test_what_is_not_known_is_named(

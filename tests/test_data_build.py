@@ -288,8 +288,29 @@ def test_what_cannot_be_read_back_is_said(tmp_path: Path) -> None:
     with pytest.raises(rr.InputError, match="'eval' or 'training'"):
         list(read_rows(tmp_path))
     (tmp_path / "val-00000.parquet").write_text("x")
+    (tmp_path / "val.json").write_text("{}")
     with pytest.raises(rr.InputError, match="Parquet file"):
         list(read_rows(tmp_path, "val"))
+
+
+def test_splits_that_begin_alike_are_two(tmp_path: Path) -> None:
+    """`train` and `train-hard` in one folder are each read by themselves."""
+    build(ROWS[:6], tmp_path, **{**HOW, "layout": "eval"})
+    build(ROWS[6:], tmp_path, **{**HOW, "layout": "eval", "split": "train-hard"})
+    assert [row.id for row in read_rows(tmp_path)] == [row.id for row in ROWS[:6]]
+    assert [row.id for row in read_rows(tmp_path, "train-hard")] == [row.id for row in ROWS[6:]]
+
+
+def test_a_broken_build_is_not_read(tmp_path: Path) -> None:
+    """Shards without their list are half a data set, and the error says to finish it."""
+    how = {**HOW, "layout": "eval"}
+    with pytest.raises(KeyboardInterrupt):
+        build(Counted(ROWS, fail_after=6), tmp_path, **how)
+    assert (tmp_path / "train-00000.parquet").is_file()
+    with pytest.raises(rr.InputError, match=r"expected train\.json.*finish the build"):
+        list(read_rows(tmp_path))
+    build(ROWS, tmp_path, **how)
+    assert [row.id for row in read_rows(tmp_path)] == [row.id for row in ROWS]
 
 
 # bad rows

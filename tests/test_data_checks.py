@@ -98,11 +98,12 @@ def test_duplicates_are_named() -> None:
     assert [(p.row, p.code) for p in report.problems] == [("a", "duplicate_id")]
 
 
-def test_ignored_pixels_are_checked_too() -> None:
-    """A mask of pixels to ignore has to be of the image's size as well."""
-    report = check([_good(ignore=encode_mask(disc(70, 80, 20, 20, 9)))])
+@pytest.mark.parametrize("name", ["ignore", "void"])
+def test_ignored_pixels_are_checked_too(name: str) -> None:
+    """A mask of pixels to ignore, and of void ones, has to be of the image's size as well."""
+    report = check([_good(**{name: encode_mask(disc(70, 80, 20, 20, 9))})])
     assert report.counts == {"mask_size": 1}
-    assert "ignore" in report.problems[0].message
+    assert name in report.problems[0].message
 
 
 def test_broken_image_files_are_named(tmp_path: Path) -> None:

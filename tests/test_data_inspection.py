@@ -60,10 +60,15 @@ def test_no_box_is_nan() -> None:
 
 
 def test_the_sheet_draws_what_the_row_holds() -> None:
-    """Box, point, mask rim and ignored rim are in their colours, where they belong."""
+    """Box, point, mask rim and the rims of ignored and void pixels are in their colours and places."""
     mask, aside = disc(320, 320, 100, 120, 50), disc(320, 320, 250, 250, 30)
     row = row_from("x", Image.new("RGB", (320, 320)), "the disc", [mask])
-    sheet = np.asarray(contact_sheet([replace(row, ignore=encode_mask(aside))], tile=320))
+    ignored, void = (
+        np.asarray(contact_sheet([replace(row, **{name: encode_mask(aside)})], tile=320))  # type: ignore[arg-type]
+        for name in ("ignore", "void")
+    )
+    np.testing.assert_array_equal(ignored, void)
+    sheet = ignored
     assert sheet.shape == (360, 320, 3)
     picture = sheet[40:]
 

@@ -31,7 +31,7 @@ from rankreward.datasets.layouts import (
     to_verl,
 )
 from rankreward.datasets.pictures import rows_of
-from rankreward.datasets.rows import Row, decode_mask
+from rankreward.datasets.rows import Row, decode_mask, encode_mask
 from rankreward.datasets.solutions import solution_of
 from rankreward.rewards.references import read_references
 
@@ -251,6 +251,7 @@ def test_features_fit_the_rows() -> None:
 def test_eval_layout_and_back(tmp_path: Path) -> None:
     """Rows survive the evaluation layout whole, at their own size, with the file's own bytes."""
     rows = [*rows_of(read_instances(coco(tmp_path), tmp_path)), *digit_rows(12), _coin_row()]
+    rows.append(replace(rows[-1], ignore=encode_mask(disc(303, 384, 9, 9, 8))))
     names = sorted(set(chain.from_iterable(row.strata for row in rows)))
     for row in rows:
         columns = to_eval(row, names)
@@ -267,11 +268,15 @@ def test_eval_layout_and_back(tmp_path: Path) -> None:
         assert np.array_equal(back.points, row.points) or not len(row)
         assert back.strata == row.strata
         assert back.image.size == (row.width, row.height)
-        for ours, theirs in ((row.mask, back.mask), (row.ignore, back.ignore)):
+        pairs = (row.mask, back.mask), (row.ignore, back.ignore), (row.void, back.void)
+        for ours, theirs in pairs:
             assert (ours is None) == (theirs is None)
             if ours is not None and theirs is not None:
                 assert np.array_equal(decode_mask(ours, "x"), decode_mask(theirs, "x"))
-    assert any(row.ignore is not None for row in rows)
+    assert [
+        sum(mask is not None for mask in kind)
+        for kind in zip(*((r.ignore, r.void) for r in rows), strict=True)
+    ] == [1, 1]
     with pytest.raises(rr.InputError, match="lacks"):
         from_eval({"id": "x"})
 

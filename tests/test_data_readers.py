@@ -83,16 +83,51 @@ def test_union_and_crowd(tmp_path: Path) -> None:
     crowd = disc(*SIZE, 60, 40, 8)
     rows = {row.id: row for row in rows_of(pictures)}
     apart = rows["2_cup"]
-    assert apart.ignore is not None
-    assert np.array_equal(decode_mask(apart.ignore, "x"), crowd)
+    assert (apart.void is None, apart.ignore is None) == (False, True)
+    assert np.array_equal(decode_mask(apart.void or {}, "x"), crowd)
     assert not (_mask(apart) & crowd).any()
     taken = {row.id: row for row in rows_of(pictures, crowd="object")}["2_cup"]
     assert len(taken) == 2
-    assert taken.ignore is None
+    assert taken.void is taken.ignore is None
     assert np.array_equal(_mask(taken), _mask(apart) | crowd)
     assert "2_cup" not in {row.id for row in rows_of(pictures, crowd="skip")}
     three = [decode_mask(plain_rle(disc(*SIZE, 60, 40, 8)), "x"), disc(*SIZE, 20, 45, 6)]
     assert (_mask(rows["1_cup"]) & (three[0] | three[1])).sum() == (three[0] | three[1]).sum()
+
+
+def test_an_object_within_a_crowd_is_an_object(tmp_path: Path) -> None:
+    """What a crowd shares with an object is the object's, so that none is lost; none is left over."""
+    data, crowd = coco(tmp_path), disc(*SIZE, 20, 20, 18)
+    for covered in (crowd, np.zeros(SIZE, bool)):
+        data["annotations"] = [annotation(1, 1, 5, [SQUARE])]
+        (plain,) = rows_of(read_instances(data, tmp_path))
+        data["annotations"].append(
+            annotation(2, 1, 5, plain_rle(covered | _mask(plain)), iscrowd=1)
+        )
+        (row,) = rows_of(read_instances(data, tmp_path))
+        assert np.array_equal(_mask(row), _mask(plain))
+        void = np.zeros(SIZE, bool) if row.void is None else decode_mask(row.void, "x")
+        assert np.array_equal(void, covered & ~_mask(plain))
+        assert (row.void is None) == (not covered.any())
+
+
+@pytest.mark.parametrize(
+    "name", ["/etc/hosts", "../outside.png", "a/../../outside.png", "link.png"]
+)
+def test_files_outside_their_folder_are_refused(tmp_path: Path, name: str) -> None:
+    """A `file_name` that is absolute, climbs out or is a link out is named; one below is not."""
+    data, folder = coco(tmp_path / "images"), tmp_path / "images"
+    (folder / "link.png").symlink_to(tmp_path / "outside.png")
+    data["images"][1]["file_name"] = name
+    with pytest.raises(rr.InputError, match=f"file_name: expected a path within .*{name}"):
+        read_instances(data, folder)
+    segments = panoptic(folder)
+    for part in ("images", "annotations"):
+        changed = {**segments, part: [{**segments[part][0], "file_name": name}]}
+        with pytest.raises(rr.InputError, match=f"file_name: expected a path within .*{name}"):
+            read_panoptic(changed, folder, folder)
+    data["images"][1]["file_name"] = "below/../deep/2.png"
+    assert read_instances(data, folder)[1].path == folder / "below/../deep/2.png"
 
 
 def test_coins_as_coco(tmp_path: Path) -> None:
@@ -302,6 +337,16 @@ def test_splits_and_sentences(tmp_path: Path) -> None:
         _refer(tmp_path, split="testA")
 
 
+def test_a_split_of_references_without_splits(tmp_path: Path) -> None:
+    """Where no reference has a split, one that is given chooses all; where one has, it does not."""
+    pictures = read_instances(coco(tmp_path), tmp_path)
+    plain = [{key: ref[key] for key in ref if key != "split"} for ref in REFS]
+    found = refer_rows(read_expressions(plain), pictures, split="testA")
+    assert [row.id for row in found] == [row.id for row in _refer(tmp_path)]
+    with pytest.raises(rr.InputError, match="split"):
+        list(refer_rows(read_expressions([*plain, REFS[0]]), pictures, split="testA"))
+
+
 @pytest.mark.parametrize("name", ["refs(unc).p", "refs.pkl", "refs.json"])
 def test_pickles_are_refused(tmp_path: Path, name: str) -> None:
     """A pickle is not read, whatever it is called, and the error says how to convert it."""
@@ -371,6 +416,7 @@ def test_folder_values(tmp_path: Path) -> None:
     assert row.boxes.tolist() == [[3, 2, 8, 5], [12, 10, 19, 14]]
     assert np.array_equal(_mask(row), (mask == 1) | (mask == 7))
     assert np.array_equal(decode_mask(row.ignore or {}, "x"), mask == 255)
+    assert row.void is None
     (whole,) = folder_rows(tmp_path, objects="whole", query="x")
     assert whole.boxes.tolist() == [[3, 2, 19, 14]]
 

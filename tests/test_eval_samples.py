@@ -13,14 +13,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from data_makers import digit_rows, disc
+from data_makers import coco, digit_rows, disc
 from eval_makers import RECIPE, SCENES
 from PIL import Image
 
 import rankreward as rr
 from rankreward import evaluation as ev
+from rankreward.datasets.build import build
+from rankreward.datasets.coco import read_instances
 from rankreward.datasets.layouts import features, to_eval, to_training
+from rankreward.datasets.pictures import rows_of
 from rankreward.datasets.rows import decode_mask, encode_mask
+from rankreward.evaluation.facts import facts_of, overlap_of
 
 ROWS = digit_rows(20)
 STRATA = ("size", "count")
@@ -58,12 +62,86 @@ def test_rows_for_evaluation_come_back(tmp_path: Path) -> None:
     assert again.fingerprint == samples.fingerprint
 
 
-def test_pixels_to_ignore_are_read(tmp_path: Path) -> None:
-    """The column `ignore` becomes a mask of the image's size."""
-    ignore = disc(84, 84, 20, 30, 9)
-    row = {**EVAL[0], "ignore": json.dumps(encode_mask(ignore))}
+@pytest.mark.parametrize("name", ["ignore", "void"])
+def test_pixels_to_ignore_are_read(tmp_path: Path, name: str) -> None:
+    """The columns `ignore` and `void` each become a mask of the image's size, and not the other."""
+    aside = disc(84, 84, 20, 30, 9)
+    row = {**EVAL[0], name: json.dumps(encode_mask(aside))}
     (sample,) = ev.read_samples(write(tmp_path / "x.parquet", [row]), RECIPE)
-    np.testing.assert_array_equal(sample.load().ignore, ignore)
+    question = sample.load()
+    np.testing.assert_array_equal(getattr(question, name), aside)
+    assert (question.ignore is None) != (question.void is None)
+
+
+def test_a_column_of_void_pixels_may_be_missing(tmp_path: Path) -> None:
+    """Files of others, which have neither column, have no such pixels."""
+    path = tmp_path / "x.parquet"
+    pq.write_table(table(EVAL[:1]).drop_columns(["ignore", "void"]), path)
+    (sample,) = ev.read_samples(path, RECIPE)
+    assert sample.load().ignore is sample.load().void is None
+
+
+@pytest.mark.parametrize("protocol", ev.PROTOCOLS)
+def test_a_crowd_costs_nothing_in_any_protocol(tmp_path: Path, protocol: str) -> None:
+    """From a COCO file on: a mask equal to the reference scores 1, also with the crowd on it."""
+    images = tmp_path / "images"
+    rows = list(rows_of(read_instances(coco(images), images)))
+    build(rows, tmp_path / "out", layout="eval", origin="x", split="val")
+    (sample,) = (s for s in ev.read_samples(tmp_path / "out", "dr_seg") if s.id == "2_cup")
+    question = sample.load()
+    crowd = disc(60, 80, 60, 40, 8)
+    np.testing.assert_array_equal(question.void, crowd)
+    text = '<think>x</think><answer>[{"bbox_2d": [1, 1, 9, 9], "point_2d": [5, 5]}]</answer>'
+    elsewhere = disc(60, 80, 70, 10, 5)
+    extra = int(elsewhere.sum()) / int((question.mask | elsewhere).sum())
+    for added, iou in ((crowd & False, 1.0), (crowd, 1.0), (elsewhere, 1.0 - extra)):
+        mask = question.mask | added
+
+        class Segmenter:
+            def segment(self, pixels: Any, boxes: Any, points: Any, mask: Any = mask) -> Any:
+                return mask[None]
+
+        facts = facts_of(question, text, rr.Recipe.load("dr_seg"), Segmenter())
+        overlap = overlap_of(facts["pixels"], ev.PROTOCOLS[protocol], count=1)
+        assert ev.PROTOCOLS[protocol].measures([overlap])["gIoU"].value == pytest.approx(iou)
+
+
+def test_splits_of_a_folder(tmp_path: Path) -> None:
+    """One split is read without its name, of several the one that is named; files are as named."""
+    how: dict[str, Any] = {"layout": "eval", "origin": "x", "shard_rows": 4}
+    parts = {"train": ROWS[:9], "train-hard": ROWS[9:14]}
+    build(parts["train"], tmp_path, **how)
+    assert len(ev.read_samples(tmp_path, RECIPE)) == 9
+    build(parts["train-hard"], tmp_path, **how, split="train-hard")
+    with pytest.raises(rr.InputError, match="got those of train, train-hard; name one"):
+        ev.read_samples(tmp_path, RECIPE)
+    for split, rows in parts.items():
+        assert ev.read_samples(tmp_path, RECIPE, split).ids == [row.id for row in rows]
+    with pytest.raises(rr.InputError, match="the split 'val', got train, train-hard"):
+        ev.read_samples(tmp_path, RECIPE, "val")
+    named = tmp_path / "train-hard-00001.parquet"
+    assert ev.read_samples(named, RECIPE, "train").ids == [ROWS[13].id]
+
+
+def test_shards_of_others_are_told_apart(tmp_path: Path) -> None:
+    """Shards that say how many there are have splits as well, and no list beside them."""
+    for split in ("test", "train"):
+        for part in range(2):
+            row = {**EVAL[part], "id": f"{split}{part}"}
+            write(tmp_path / f"{split}-0000{part}-of-00002.parquet", [row])
+    with pytest.raises(rr.InputError, match="got those of test, train; name one"):
+        ev.read_samples(tmp_path, RECIPE)
+    assert ev.read_samples(tmp_path, RECIPE, "train").ids == ["train0", "train1"]
+
+
+def test_a_build_that_was_killed_is_no_set(tmp_path: Path) -> None:
+    """Shards without their list are an error that says to finish the build; named, they are read."""
+    built = build(ROWS, tmp_path, layout="eval", origin="x", shard_rows=8)
+    (tmp_path / "train.json").unlink()
+    for split in (None, "train"):
+        with pytest.raises(rr.InputError, match=r"expected train\.json.*finish the build"):
+            ev.read_samples(tmp_path, RECIPE, split)
+    assert ev.read_samples(built.paths, RECIPE).ids == [row.id for row in ROWS]
 
 
 def test_rows_for_training_are_read_in_the_image_stored(tmp_path: Path) -> None:

@@ -42,7 +42,9 @@ def test_counted_pixels_are_as_good_as_masks(
     if count == 0:
         predicted = np.zeros_like(predicted)
     protocol = ev.PROTOCOLS[name]
-    expected = protocol.overlap(predicted, reference, boxes=count, ignore=ignore)
+    expected = protocol.overlap(
+        predicted, reference, boxes=count, ignore=ignore, declared=count == 0
+    )
     pixels = pixels_of(predicted, reference, ignore)
     assert overlap_of(json.loads(json.dumps(pixels)), protocol, count=count) == expected
 
@@ -63,7 +65,12 @@ def test_every_protocol_from_one_run(records: list[dict[str, Any]], name: str) -
         for box, point in zip(*((read.boxes, read.points) if read else ((), ())), strict=True):
             mask |= segmenter.segment(scene.image, [box], [point])[0]
         overlaps.append(
-            protocol.overlap(mask, scene.mask, boxes=None if read is None else len(read))
+            protocol.overlap(
+                mask,
+                scene.mask,
+                boxes=None if read is None else len(read),
+                declared=read is not None and len(read) == 0,
+            )
         )
     expected = protocol.measures(overlaps)
     found = ev.measures_of(records, protocol)
@@ -91,8 +98,10 @@ def test_boxes_and_counts_are_what_a_slow_loop_says(records: list[dict[str, Any]
     expected = {
         "parsable answers": np.mean(parsed), "mean box IoU": np.mean(scores),
         "precision": pairs[0] / pairs[1], "recall": pairs[0] / pairs[2],
-        "F1": 2 * pairs[0] / (pairs[1] + pairs[2]), "count accuracy": np.mean(np.equal(off, 0)),
-        "MAE": np.mean(np.abs(off)), "RMSE": np.sqrt(np.mean(np.square(off))),
+        "F1": 2 * pairs[0] / (pairs[1] + pairs[2]),
+        "count accuracy": np.mean(np.equal(off, 0) & ~np.array(lost)),
+        "MAE": np.mean(np.abs(off)[~np.array(lost)]),
+        "RMSE": np.sqrt(np.mean(np.square(off)[~np.array(lost)])),
         "unreadable answers": np.mean(lost),
     }  # fmt: skip
     found = ev.measures_of(records, ev.PROTOCOLS["seg_zero"])
@@ -180,6 +189,8 @@ def test_tables_leave_as_text(records: list[dict[str, Any]]) -> None:
     sheet = summary.sheet()
     rows = list(csv.DictReader(io.StringIO(sheet.csv())))
     plain = json.loads(json.dumps(summary.as_dict(), allow_nan=False))
+    errors = rows.pop()
+    assert (errors["measure"], float(errors["value"])) == ("samples with errors", 0.0)
     assert len(rows) == len(plain["rows"]) == len(summary.rows)
     for text, value, row in zip(rows, plain["rows"], summary.rows, strict=True):
         assert (text["measure"], value["measure"]) == (row.measure, row.measure)
@@ -189,7 +200,7 @@ def test_tables_leave_as_text(records: list[dict[str, Any]]) -> None:
     assert any(row["value"] is None for row in plain["rows"])
     lines = sheet.markdown().splitlines()
     assert lines[1] == "|:--|:--|--:|--:|--:|--:|"
-    assert len(lines) == len(rows) + 2
+    assert len(lines) == len(rows) + 1 + 2
     console = Console(record=True, width=150, file=io.StringIO())
     console.print(sheet.rich())
     shown = console.export_text()

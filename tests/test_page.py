@@ -173,7 +173,7 @@ def test_summary_table_is_the_summary(file: Path) -> None:
     page = Page(file)
     summary = summarise(a_run(12, errors=(7,)), PROTOCOL, resamples=50)
     heads = Counter(a["scope"] for a in page.of("th"))
-    assert heads["row"] == len(summary.rows) + len(summary.failures)
+    assert heads["row"] == len(summary.rows) + 1 + len(summary.failures)
     assert heads["col"] == 6 + 2
     for row in summary.rows:
         if not math.isnan(row.interval.value):

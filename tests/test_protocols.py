@@ -17,6 +17,7 @@ import rankreward as rr
 from rankreward.evaluation.captions import caption_measures, length_measures
 from rankreward.evaluation.counting import count_measures
 from rankreward.evaluation.detection import any_box_hit_rate
+from rankreward.evaluation.facts import overlap_of, pixels_of
 from rankreward.evaluation.masks import THRESHOLDS, mask_measures
 from rankreward.evaluation.protocols import (
     PROTOCOLS,
@@ -115,12 +116,37 @@ def test_an_unreadable_answer_is_no_rejection(boxes: int | None, rejected: bool)
 def test_an_empty_union_that_is_no_rejection() -> None:
     """An unreadable answer to nothing is worth 0 where rejections are worth 1; LISA cannot tell."""
     nothing = np.zeros((1, 3), bool)
+    pixels = pixels_of(nothing, nothing)
     scores = {
-        name: protocol.measures([protocol.overlap(nothing, nothing, boxes=None)])["gIoU"].value
+        name: protocol.measures([overlap_of(pixels, protocol, count=None)])["gIoU"].value
         for name, protocol in PROTOCOLS.items()
     }
     assert math.isnan(scores.pop("dr_seg"))
-    assert scores == {"seg_zero": 0.0, "seg_zero_no_object": 0.0, "rela": 1.0, "lisa": 1.0}
+    assert scores == {"seg_zero": 0.0, "seg_zero_no_object": 0.0, "rela": 0.0, "lisa": 1.0}
+
+
+@pytest.mark.parametrize(("count", "rejected"), [(0, True), (None, False), (2, False)])
+def test_an_answer_declares_by_having_no_boxes(count: int | None, rejected: bool) -> None:
+    """In ReLA's protocol a list of none declares that there is nothing; an empty mask does not."""
+    nothing, target = np.zeros((1, 3), bool), np.ones((1, 3), bool)
+    for reference, union in ((nothing, 0), (target, 3)):
+        found = overlap_of(pixels_of(nothing, reference), PROTOCOLS["rela"], count=count)
+        assert found == (0, union, bool(union), rejected)
+
+
+@given(masks, masks, masks, st.none() | masks, st.sampled_from([*PROTOCOLS]))
+def test_void_pixels_are_as_if_the_image_had_none(
+    found: Any, true: Any, void: Any, ignore: Any, name: str
+) -> None:
+    """In any protocol the overlap is that of the other pixels alone, ignored or not."""
+    rest = None if ignore is None else ignore[~void][None]
+    expected = PROTOCOLS[name].overlap(
+        found[~void][None], true[~void][None], boxes=1, ignore=rest, declared=False
+    )
+    pixels = pixels_of(found, true, ignore, void)
+    assert overlap_of(pixels, PROTOCOLS[name], count=1) == expected
+    same = overlap_of(pixels_of(true, true, None, void), PROTOCOLS[name], count=1)
+    assert same.intersection == same.union == (true & ~void).sum()
 
 
 def by_hand(name: str, rows: list[Any]) -> tuple[float, float, float]:
@@ -311,7 +337,7 @@ def test_no_count_could_be_read() -> None:
         (([1], [np.nan], "one"), r"reference: expected \(n,\) finite numbers"),
         (([np.inf], [1], "one"), r"predicted: expected \(n,\) finite numbers"),
         (([1], [1, 2], "one"), "expected one shape"),
-        (([1], [1], "two"), "unreadable: expected 'one', 'zero' or 'drop'"),
+        (([1], [1], "two"), "unreadable: expected 'wrong', 'one', 'zero' or 'drop'"),
     ],
 )
 def test_counts_that_are_none_are_refused(arguments: Any, message: str) -> None:

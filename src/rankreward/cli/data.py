@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from rankreward.cli.terminal import progress, show, show_json
-from rankreward.errors import require
+from rankreward.errors import InputError, require
 
 if TYPE_CHECKING:
     import typer
@@ -70,6 +70,10 @@ def _register_builds(builds: "typer.Typer") -> None:
         """From COCO-style instances: polygons, run lengths, crowds."""
         from rankreward.datasets import coco, pictures
 
+        if "{" in query.replace("{category}", ""):
+            raise InputError(
+                f"--query: expected {{category}} as the only placeholder, got {query!r}"
+            )
         found = coco.read_instances(annotations, images)
         how = {"per": per, "query": query, "points": points}
         _build(
@@ -272,7 +276,9 @@ def _register_inspect(group: "typer.Typer") -> None:
     @group.command("inspect")
     def _(
         folder: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="The shards.")],
-        split: Annotated[str, typer.Option(help="Begins their names.")] = "train",
+        split: Annotated[
+            str | None, typer.Option(help="Begins their names; needed where there are several.")
+        ] = None,
         out: Annotated[Path | None, typer.Option(help="Where the pictures go; the folder.")] = None,
         show_rows: Annotated[int, typer.Option("--show", min=1, help="Rows to draw.")] = 16,
         seed: Annotated[int, typer.Option(help="Of their choice.")] = 0,
@@ -282,6 +288,7 @@ def _register_inspect(group: "typer.Typer") -> None:
         from rankreward.datasets.inspection import inspect
         from rankreward.datasets.written import read_rows
 
+        split = _only_split(folder) if split is None else split
         found = inspect(
             read_rows(folder, split), show=show_rows, seed=seed, progress=progress("rows")
         )
@@ -297,6 +304,15 @@ def _register_inspect(group: "typer.Typer") -> None:
         for name, values in found.strata.items():
             show(name, (name, "rows"), sorted(values.items(), key=lambda each: -each[1]))
         print(f"pictures: {place}/{split}-sheet.png, {split}-distributions.png")
+
+
+def _only_split(folder: Path) -> str:
+    found = sorted({path.stem.rpartition("-")[0] for path in folder.glob("*-?????.parquet")})
+    if len(found) != 1:
+        raise InputError(
+            f"{folder}: expected shards of one split, or --split, got {found or 'none'}"
+        )
+    return found[0]
 
 
 def _plot(found: Any, path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +27,7 @@ def register(commands: "typer.Typer") -> None:
         """`rankreward eval DATA ...` is `rankreward eval run DATA ...`."""
 
         def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-            if args and args[0] not in {*self.commands, "--help"}:
+            if args and args[0] not in {*self.commands, "--help", "-h"}:
                 args = ["run", *args]
             return super().parse_args(ctx, args)
 
@@ -68,6 +69,9 @@ def _register_run(group: "typer.Typer") -> None:
         protocol: Annotated[
             str, typer.Option(help="seg_zero, seg_zero_no_object, dr_seg, rela or lisa.")
         ] = "dr_seg",
+        split: Annotated[
+            str | None, typer.Option(help="Which of several splits in the folder.")
+        ] = None,
         by: Annotated[str | None, typer.Option(help="A stratum to tell results apart by.")] = None,
         model: Annotated[str, typer.Option(help="The model's name on a server.")] = "",
         key: Annotated[
@@ -97,10 +101,16 @@ def _register_run(group: "typer.Typer") -> None:
         """Run, or go on with a run: what is in the folder is not asked again."""
         from rankreward.evaluation.on_ray import run_on_ray
         from rankreward.evaluation.running import run_policy
+        from rankreward.evaluation.summary import find_protocol
 
+        part = _shard(shard)
+        _check_segmenter(segmenter)
+        find_protocol(protocol)
         loaded = _recipe(recipe, frame)
-        samples = _samples(data, loaded)
+        samples = _samples(data, loaded, split)
         samples = samples.limit(limit) if limit else samples
+        if by is not None:
+            _check_stratum(by, samples)
         how = {
             "max_new_tokens": max_tokens, "temperature": temperature, "top_p": top_p, "seed": seed,
         }  # fmt: skip
@@ -113,26 +123,36 @@ def _register_run(group: "typer.Typer") -> None:
 
         options: dict[str, Any] = {
             "recipe": loaded, "batch_size": batch, "keep_masks": keep_masks,
-            "protocol": protocol, "retry_errors": retry_errors,
+            "retry_errors": retry_errors,
         }  # fmt: skip
         if ray:
+            if shard != "0/1":
+                raise InputError(f"--ray: expected no --shard beside it, got {shard}")
             require("ray", extra="ray").init(ignore_reinit_error=True)
             run_on_ray(
                 make_policy, samples, shards=ray, out=out, make_segmenter=make_segmenter,
                 resources={"num_gpus": gpus}, **options,
             )  # fmt: skip
         else:
-            with _bar() as progress:
-                run_policy(
-                    make_policy(), samples, out=out, segmenter=make_segmenter(),
-                    shard=_shard(shard), progress=progress, **options,
-                )  # fmt: skip
-        if not _finished(out, len(samples)):
-            print("this shard is done; when all are, give the same command without --shard")
+            asked = make_policy(), make_segmenter()
+            try:
+                with _bar() as progress:
+                    run_policy(
+                        asked[0], samples, out=out, segmenter=asked[1], shard=part,
+                        progress=progress, **options,
+                    )  # fmt: skip
+            except KeyboardInterrupt:
+                typer.echo(
+                    f"stopped; what is in {out} is kept, and the same command goes on", err=True
+                )
+                raise typer.Exit(130) from None
+        records = _records([out], samples)
+        if len(records) < len(samples):
+            typer.echo("done; when all shards are, give the same command without --shard", err=True)
             return
-        _summarise([out], protocol, by, None, format_, out)
+        _summarise(records, protocol, by, None, format_, out)
         if pictures:
-            page = _draw(out, samples, loaded, protocol, by, pictures)
+            page = _draw(out, records, samples, loaded, protocol, by, pictures)
             typer.echo(f"pictures: {page}, {out}/worst.png, {out}/best.png", err=True)
 
 
@@ -152,7 +172,9 @@ def _register_summary(group: "typer.Typer") -> None:
         out: Annotated[Path | None, typer.Option(help="A folder to write the tables to.")] = None,
     ) -> None:
         """Merge shards, and sum them up by any protocol; nothing is run again."""
-        _summarise(runs, protocol, by, ap, format_, out)
+        from rankreward.evaluation.records import merge
+
+        _summarise(merge(runs), protocol, by, ap, format_, out)
 
 
 def _register_compare(group: "typer.Typer") -> None:
@@ -169,8 +191,6 @@ def _register_compare(group: "typer.Typer") -> None:
             Path | None, typer.Option(help="A page with both answers side by side; needs --data.")
         ] = None,
         data: Annotated[str, typer.Option(help="What the runs were of, for the page.")] = "",
-        recipe: Annotated[str, typer.Option(help="The runs' recipe, for the page.")] = "dr_seg",
-        frame: Annotated[int, typer.Option(help="Side of the recipe's frame; 0 is its own.")] = 0,
         format_: Annotated[Format, typer.Option("--format", help="Of the table.")] = "table",
     ) -> None:
         """Paired differences with intervals, and the samples that changed most."""
@@ -180,14 +200,23 @@ def _register_compare(group: "typer.Typer") -> None:
         from rankreward.report.page import write_comparison
 
         if page is not None:
-            loaded = _recipe(recipe, frame)
             if not data:
                 raise InputError("--page: expected --data, what the runs were of, got none")
-            samples, runs = _samples(data, loaded), (merge(before), merge(after))
-            how: dict[str, Any] = {"recipe": loaded, "protocol": protocol, "by": by}
-            write_comparison(page, *runs, samples, names=(before.name, after.name), **how)
+            recipes = [_recipe_of(run) for run in (before, after)]
+            runs = merge(before), merge(after)
+            names = (before.name, after.name)
+            written = write_comparison(
+                page, *runs, _samples(data, recipes[1]), recipe=recipes[1],
+                recipe_before=recipes[0], protocol=protocol, by=by,
+                names=names if len(set(names)) == 2 else (str(before), str(after)),
+            )  # fmt: skip
+            typer.echo(f"page: {written}", err=True)
 
-        found = compare_files(before, after, protocol, by=by, most=most)
+        found = compare_files(before, after, protocol, most=most)
+        if by is not None:
+            parts = compare_files(before, after, protocol, by=by)
+            values = {**found.values, **parts.values}
+            found = replace(found, rows=[*found.rows, *parts.rows], values=values)
         if format_ == "json":
             show_json(found.as_dict())
             return
@@ -198,17 +227,29 @@ def _register_compare(group: "typer.Typer") -> None:
             _print(Sheet(title, ("sample", "before", "after", "difference"), rows), format_)
 
 
+def _recipe_of(run: Path) -> Recipe:
+    """The recipe that a run's settings hold."""
+    from rankreward.evaluation.settings import read_settings
+
+    settings = read_settings(run if run.is_dir() else run.parent)
+    if settings is None:
+        raise InputError(f"{run}: expected settings.json beside the records, got none")
+    return Recipe.load(settings["recipe"])
+
+
 def _recipe(name: str, frame: int) -> Recipe:
     recipe = Recipe.load(name)
     return recipe.resized(frame) if frame else recipe
 
 
-def _samples(data: str, recipe: Recipe) -> Any:
+def _samples(data: str, recipe: Recipe, split: str | None = None) -> Any:
     from rankreward.evaluation.samples import read_samples, scene_samples
 
-    scenes = re.fullmatch(r"digits:(\d+)", data)
+    scenes = re.fullmatch(r"digits:([1-9]\d*)", data)
     if scenes is None:
-        return read_samples(data, recipe)
+        if not Path(data).exists():
+            raise InputError(f"DATA: expected a folder that is there, or digits:<n>, got {data!r}")
+        return read_samples(data, recipe, split)
     from rankreward.datasets import digits
 
     return scene_samples(list(digits.scenes(int(scenes[1]), seed=0, split="eval")))
@@ -232,6 +273,18 @@ def _policy(
     return TransformersPolicy(name, adapter=adapter, batch_size=batch, **how)
 
 
+def _check_segmenter(name: str) -> None:
+    if name not in {"none", "grabcut"} and not re.fullmatch("sam2:.+", name):
+        raise InputError(f"--segmenter: expected grabcut, sam2:<model> or none, got {name!r}")
+
+
+def _check_stratum(by: str, samples: Any) -> None:
+    """Said before a long run, not after it."""
+    known = next(iter(samples)).load().strata
+    if by not in known:
+        raise InputError(f"--by: expected one of {', '.join(known) or 'no strata'}, got {by!r}")
+
+
 def _segmenter(name: str, protocol: str) -> Any:
     if name == "none":
         return None
@@ -239,13 +292,10 @@ def _segmenter(name: str, protocol: str) -> Any:
         from rankreward.evaluation.segmenters import GrabCut
 
         return GrabCut()
-    kind, _, model = name.partition(":")
-    if kind != "sam2" or not model:
-        raise InputError(f"--segmenter: expected grabcut, sam2:<model> or none, got {name!r}")
     from rankreward.evaluation.sam2 import Sam2
     from rankreward.evaluation.summary import find_protocol
 
-    return Sam2(model, masks=find_protocol(protocol).sam_masks or "best")
+    return Sam2(name.removeprefix("sam2:"), masks=find_protocol(protocol).sam_masks or "best")
 
 
 def _shard(text: str) -> tuple[int, int]:
@@ -271,26 +321,33 @@ class _bar:  # noqa: N801 - reads like a function
         self._progress.stop()
 
 
-def _finished(out: Path, count: int) -> bool:
+def _records(runs: list[Path], samples: Any) -> list[Any]:
+    """The records of these samples; the folder may hold more, from a larger --limit."""
     from rankreward.evaluation.records import merge
 
-    return len(merge(out)) >= count
+    wanted = set(samples.ids)
+    return [record for record in merge(runs) if record["id"] in wanted]
 
 
 def _draw(
-    out: Path, samples: Any, recipe: Recipe, protocol: str, by: str | None, most: int
+    out: Path,
+    records: list[Any],
+    samples: Any,
+    recipe: Recipe,
+    protocol: str,
+    by: str | None,
+    most: int,
 ) -> Path:
     """The page, and one picture each of the worst and the best samples."""
     from rankreward.cli.terminal import progress
-    from rankreward.evaluation.records import merge
     from rankreward.report.cards import make_cards, pick
     from rankreward.report.page import write_page
     from rankreward.report.sheets import card_sheet
 
-    records = merge(out)
     for which in ("worst", "best"):
         chosen = pick(records, which, 8, protocol)
-        cards = list(make_cards(chosen, samples, recipe=recipe, protocol=protocol))
+        few = samples.without(set(samples.ids) - {record["id"] for record in chosen})
+        cards = list(make_cards(chosen, few, recipe=recipe, protocol=protocol))
         if cards:
             card_sheet(cards).save(out / f"{which}.png")
     return write_page(
@@ -300,7 +357,7 @@ def _draw(
 
 
 def _summarise(
-    runs: list[Path],
+    records: list[Any],
     protocol: str,
     by: str | None,
     ap: Any,
@@ -308,10 +365,8 @@ def _summarise(
     out: Path | None,
 ) -> None:
     """Print the summary, and keep it as JSON, CSV and Markdown."""
-    from rankreward.evaluation.records import merge
     from rankreward.evaluation.summary import summarise
 
-    records = merge(runs)
     summary = summarise(records, protocol, ap=ap)
     if by is not None:
         rows = [*summary.rows, *summarise(records, protocol, by=by, ap=ap).rows]
@@ -326,6 +381,12 @@ def _summarise(
         show_json(summary.as_dict())
         return
     _print(summary.sheet(), format_)
+    if summary.errors:
+        print(
+            f"{summary.errors} samples could not be judged and are in no measure; the records say "
+            "why, --retry-errors asks again",
+            file=sys.stderr,
+        )
     if format_ == "table":
         for code, count in summary.failures.items():
             print(f"{code}: {count} answers")

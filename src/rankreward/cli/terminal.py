@@ -24,11 +24,12 @@ def progress(what: str, total: int | None = None) -> Callable[[Iterable[Item]], 
 
 def show(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """A table on standard output; the first column is text, the others are numbers."""
-    table = require("rich.table", extra="cli").Table(title=title or None)
+    text = require("rich.text", extra="cli").Text  # names from data are no markup
+    table = require("rich.table", extra="cli").Table(title=text(title) if title else None)
     for place, name in enumerate(columns):
-        table.add_column(name, justify="right" if place else "left")
+        table.add_column(text(name), justify="right" if place else "left")
     for row in rows:
-        table.add_row(*map(_cell, row))
+        table.add_row(*(text(_cell(value)) for value in row))
     require("rich.console", extra="cli").Console().print(table)
 
 

@@ -23,7 +23,7 @@ from rankreward.datasets.shards import Shard, origin_of, seal, shard_path, stand
 from rankreward.errors import InputError
 from rankreward.recipe import Recipe
 
-_VERSION = 1  # of what is written; outputs of another are not used again
+_VERSION = 2  # of what is written; outputs of another are not used again
 
 
 @dataclass(frozen=True)

@@ -199,10 +199,10 @@ def _of_boxes(row: Row) -> list[tuple[str, str]]:
 
 
 def _read_masks(row: Row) -> tuple[Mask | None, list[tuple[str, str]]]:
-    """The union mask, where it can be read, and what is wrong with it and the ignored pixels."""
+    """The union mask, where it can be read, and what is wrong with it and those left out."""
     masks: list[Mask | None] = []
     found = []
-    for name, rle in (("mask", row.mask), ("ignore", row.ignore)):
+    for name, rle in (("mask", row.mask), ("ignore", row.ignore), ("void", row.void)):
         mask = None
         if rle is not None:
             try:

@@ -38,8 +38,8 @@ def read_instances(
         One `Picture` an image, in the file's order; an image without annotations has none.
 
     Raises:
-        InputError: the file cannot be read, lacks a part, or names an image or category that it
-            does not describe.
+        InputError: the file cannot be read, lacks a part, names an image or category that it
+            does not describe, or a ``file_name`` outside its folder.
 
     Cost:
         O(annotations) memory; no mask is decoded.
@@ -77,7 +77,7 @@ def read_panoptic(
         sizes = {image["id"]: image for image in parts(data, "images", annotations)}
         names = category_names(data, annotations)
         for entry in parts(data, "annotations", annotations):
-            image, png = sizes.get(entry["image_id"]), Path(masks) / entry["file_name"]
+            image, png = sizes.get(entry["image_id"]), _inside(Path(masks), entry["file_name"])
             found = [_panoptic_instance(each, png, image, names) for each in entry["segments_info"]]
             if image is None:  # an image without segments; others say so of their first
                 raise InputError(f"{png.name}: its image_id is not described in the file")
@@ -181,7 +181,18 @@ def _panoptic_instance(
 
 def _picture(image: Mapping[str, Any], folder: Path, found: Sequence[Instance]) -> Picture:
     size = int(image["width"]), int(image["height"])
-    return Picture(str(image["id"]), folder / image["file_name"], *size, tuple(found))
+    return Picture(str(image["id"]), _inside(folder, image["file_name"]), *size, tuple(found))
+
+
+def _inside(folder: Path, name: str) -> Path:
+    """The path of a file that annotations name; they may come from anyone."""
+    path = folder / name
+    if Path(name).is_absolute() or not path.resolve().is_relative_to(folder.resolve()):
+        raise InputError(
+            f"file_name: expected a path within {folder}, got {name!r}, which leaves it; put the "
+            "file there, or give the folder that holds all of them"
+        )
+    return path
 
 
 def _polygon(corners: Any, name: str) -> list[float]:

@@ -105,7 +105,8 @@ def inspect(
 def contact_sheet(rows: Sequence[Row], *, columns: int = 4, tile: int = 320) -> Any:
     """Rows side by side: the query, and the image with its boxes, points and mask outlines.
 
-    Boxes are green, points red, masks outlined in orange, pixels to ignore in grey.
+    Boxes are green, points red, masks outlined in orange, pixels to ignore and void
+    ones in grey.
 
     Args:
         rows: at least one.
@@ -176,7 +177,7 @@ def _draw(sheet: Any, row: Row, left: int, top: int, tile: int) -> None:
     scale = min(tile / row.width, tile / row.height)
     size = max(round(row.width * scale), 1), max(round(row.height * scale), 1)
     picture = open_image(row).resize(size, pil.Resampling.BILINEAR)
-    for rle, colour in ((row.ignore, IGNORED), (row.mask, MASK)):
+    for rle, colour in ((row.void, IGNORED), (row.ignore, IGNORED), (row.mask, MASK)):
         if rle is not None:
             _outline(picture, decode_mask(rle, f"row {row.id}"), colour)
     pen = draws.Draw(picture)

@@ -79,6 +79,7 @@ def to_eval(row: Row, strata: Sequence[str] = ()) -> Columns:
         "points": row.points.tolist(),
         "mask": _rle_text(row.mask),
         "ignore": _rle_text(row.ignore),
+        "void": _rle_text(row.void),
         "width": row.width,
         "height": row.height,
         **{STRATUM + name: row.strata.get(name) for name in strata},
@@ -105,7 +106,8 @@ def from_eval(columns: Mapping[str, Any]) -> Row:
         for name, value in columns.items()
         if name.startswith(STRATUM) and value is not None
     }
-    masks = {name: columns[name] and json.loads(columns[name]) for name in ("mask", "ignore")}
+    names = "mask", "ignore", "void"
+    masks = {name: columns[name] and json.loads(columns[name]) for name in names}
     return Row(
         columns["id"],
         image,
@@ -117,6 +119,7 @@ def from_eval(columns: Mapping[str, Any]) -> Row:
         columns["height"],
         strata,
         masks["ignore"],
+        masks["void"],
     )
 
 
@@ -187,6 +190,7 @@ _EVAL = (
     "points",
     "mask",
     "ignore",
+    "void",
     "width",
     "height",
 )
@@ -201,6 +205,7 @@ def _eval_features(library: Any, strata: Sequence[str]) -> Columns:
         text,
         library.List(numbers),
         library.List(library.List(numbers)),
+        text,
         text,
         text,
         whole,

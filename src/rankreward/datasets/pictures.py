@@ -87,8 +87,9 @@ def rows_of(
         per: a row for each category of an image, or for each annotation.
         query: the question, with the category's name in place of ``{category}``.
         categories: only these; all unless given.
-        crowd: what a crowd annotation is: pixels to ``"ignore"`` beside the objects, an
-            ``"object"``, or a reason to ``"skip"`` the category in this image.
+        crowd: what a crowd annotation is: void pixels beside the objects (``"ignore"``), which
+            every protocol of evaluation leaves out, an ``"object"``, or a reason to ``"skip"`` the
+            category in this image. Where an object is within a crowd it is an object.
         inclusive: see `rankreward.datasets.geometry.box_of`; True as in published data.
         points: points an object, 1 or 2.
         second: see `rankreward.datasets.geometry.interior_points`.
@@ -142,20 +143,22 @@ def row_of(
     """
     aside = [each for each in instances if each.crowd and crowd == "ignore"]
     masks = [_mask_of(each) for each in instances if each not in aside]
-    ignored = [each.mask() for each in aside]
+    crowds = [each.mask() for each in aside]
     boxes, places = objects_of(masks, inclusive=inclusive, points=points, second=second)
     size = picture.height, picture.width
+    union = union_of(masks, *size)
+    void = union_of(crowds, *size) & ~union
     return Row(
         name,
         picture.path,
         query,
         boxes,
         places,
-        encode_mask(union_of(masks, *size)),
+        encode_mask(union),
         picture.width,
         picture.height,
         strata_of(masks, **strata),
-        encode_mask(union_of(ignored, *size)) if ignored else None,
+        void=encode_mask(void) if void.any() else None,
     )
 
 

@@ -81,7 +81,8 @@ def refer_rows(
     Args:
         expressions: of `read_expressions`.
         pictures: of `rankreward.datasets.coco.read_instances`.
-        split: only the references of this split; all unless given.
+        split: only the references of this split; all unless given, and all where no reference
+            has a split.
         sentences: a row for each sentence of a reference, or for its first alone.
         inclusive: see `rankreward.datasets.geometry.box_of`.
         points: points an object, 1 or 2.
@@ -100,7 +101,9 @@ def refer_rows(
             report.
     """
     known = {picture.id: picture for picture in pictures}
-    chosen = [each for each in expressions if split in (None, each.split)]
+    every = list(expressions)
+    told_apart = any(each.split for each in every)
+    chosen = [each for each in every if not told_apart or split in (None, each.split)]
     if not chosen:
         raise InputError(f"split: expected one that references have, got {split!r}")
     how = {"inclusive": inclusive, "points": points, "second": second}

@@ -41,7 +41,10 @@ class Row:
         width: the image's width in pixels.
         height: its height.
         strata: names of the groups that results are told apart by, such as ``category``.
-        ignore: COCO RLE of the pixels that are neither object nor ground, or None.
+        ignore: COCO RLE of the pixels that are marked to be ignored, as ReasonSeg's 255, or None.
+            What becomes of them is a matter of the evaluation's protocol.
+        void: COCO RLE of the pixels that nobody annotated, such as crowds, or None. Every
+            protocol leaves them out.
 
     Raises:
         InputError: a shape is another one, or a side is not above 0. Whether the content makes
@@ -58,6 +61,7 @@ class Row:
     height: int
     strata: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     ignore: Rle | None = None
+    void: Rle | None = None
 
     def __post_init__(self) -> None:
         boxes = as_rows("boxes", self.boxes, 4)

@@ -14,6 +14,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
@@ -87,6 +88,17 @@ def shard_path(folder: Path, split: str, place: int) -> Path:
     return folder / f"{split}-{place:05d}.parquet"
 
 
+def list_path(folder: Path, split: str) -> Path:
+    """Where the list is that a finished build writes."""
+    return folder / f"{split}.json"
+
+
+def shards_of(folder: Path, split: str) -> list[Path]:
+    """The files with names of a split's shards, in order; ``train-hard`` is not ``train``."""
+    name = re.compile(rf"{re.escape(split)}-[0-9]{{5}}\.parquet")
+    return sorted(path for path in folder.glob("*.parquet") if name.fullmatch(path.name))
+
+
 def standing(folder: Path, split: str, origin: str) -> Standing:
     """The shards of a split that can be used again.
 
@@ -107,7 +119,7 @@ def standing(folder: Path, split: str, origin: str) -> Standing:
     """
     listed, notes = _listed(folder, split, origin)
     found: dict[int, Shard] = {}
-    for path in sorted(folder.glob(f"{split}-[0-9][0-9][0-9][0-9][0-9].parquet")):
+    for path in shards_of(folder, split):
         shard = _standing(path, origin, listed.get(path.name))
         if shard is not None:
             found[int(path.stem[-5:])] = shard
@@ -153,7 +165,7 @@ def write_shard(
 
 def seal(folder: Path, split: str, origin: str, shards: Sequence[Shard], notes: Any) -> None:
     """Write the list that says that these are all shards of a split, and what to remember."""
-    path = folder / f"{split}.json"
+    path = list_path(folder, split)
     half = path.with_suffix(f".{os.getpid()}.half")
     data: dict[str, Any] = {"origin": origin, "shards": [asdict(each) for each in shards]}
     data["notes"] = notes
@@ -185,7 +197,7 @@ def _sha256(path: Path) -> str:
 
 def _listed(folder: Path, split: str, origin: str) -> tuple[dict[str, str], Any]:
     """Names and hashes of all shards, and the notes; none if they are not all written."""
-    path = folder / f"{split}.json"
+    path = list_path(folder, split)
     try:
         data = json.loads(path.read_bytes())
         made, notes = data["origin"], data["notes"]

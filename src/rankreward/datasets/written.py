@@ -16,6 +16,7 @@ from typing import Any
 from rankreward.datasets.layouts import from_eval
 from rankreward.datasets.published import training_row
 from rankreward.datasets.rows import Row
+from rankreward.datasets.shards import list_path, shards_of
 from rankreward.errors import InputError, require
 
 _BATCH = 16  # rows read at a time
@@ -35,19 +36,24 @@ def read_rows(
 
     Args:
         folder: where the shards are.
-        split: begins their names.
+        split: begins their names, before a dash and five digits.
         progress: wraps the loop over rows, as `tqdm.tqdm` does.
 
     Yields:
         One `Row` at a time.
 
     Raises:
-        InputError: there is no shard, one cannot be read or is of another layout, or a row in it
-            cannot be read.
+        InputError: there is no shard, their build was not finished, one cannot be read or is of
+            another layout, or a row in it cannot be read.
     """
-    paths = sorted(Path(folder).glob(f"{split}-*.parquet"))
+    paths, listed = shards_of(Path(folder), split), list_path(Path(folder), split)
     if not paths:
         raise InputError(f"{folder}: expected shards {split}-00000.parquet and so on, got none")
+    if not listed.is_file():
+        raise InputError(
+            f"{folder}: expected {listed.name}, which a finished build writes, beside the shards, "
+            "got none; finish the build with the command that began it"
+        )
     yield from progress(row for path in paths for row in _rows(path))
 
 

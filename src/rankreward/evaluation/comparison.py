@@ -161,7 +161,7 @@ def compare_records(
     protocol: str | Protocol,
     *,
     by: str | None = None,
-    unreadable: Unreadable = "zero",
+    unreadable: Unreadable = "wrong",
     most: int = 10,
     resamples: int = 2000,
     level: float = 0.95,
@@ -181,7 +181,8 @@ def compare_records(
         seed: of the bootstrap.
 
     Returns:
-        The differences of the measures that both define. Samples are ranked by how much their
+        The differences of the measures that both define; a mean is over the samples that both
+        runs define it for. Samples are ranked by how much their
         IoU changed: that of masks as the protocol has it, else that of boxes.
 
     Raises:
@@ -192,7 +193,7 @@ def compare_records(
     ids = [name for name in first if name in second]
     _check_same(first, second, ids)
     pairs = [first[name] for name in ids], [second[name] for name in ids]
-    sides = [measures_of(side, protocol, unreadable=unreadable) for side in pairs]
+    sides = _paired([measures_of(side, protocol, unreadable=unreadable) for side in pairs])
     joint = {
         name: Difference(measure, sides[1][name])
         for name, measure in sides[0].items()
@@ -209,6 +210,25 @@ def compare_records(
         score,
         _changes(pairs, joint.get(score), most),
     )
+
+
+def _paired(sides: Sequence[Mapping[str, Measure]]) -> list[dict[str, Measure]]:
+    """Measures of both sides, means over the samples that both define alone.
+
+    Or a run that leaves out what it does badly, such as unreadable answers, would look the better.
+    """
+    first, second = (dict(side) for side in sides)
+    for name in first.keys() & second.keys():
+        one, two = first[name], second[name]
+        if isinstance(one, Ratio) and isinstance(two, Ratio) and _is_mean(one) and _is_mean(two):
+            both = one.bottom * two.bottom
+            first[name] = Ratio(one.top * both, both, one.root)
+            second[name] = Ratio(two.top * both, both, two.root)
+    return [first, second]
+
+
+def _is_mean(measure: Ratio) -> bool:
+    return bool(np.isin(measure.bottom, (0, 1)).all())
 
 
 def _check_same(

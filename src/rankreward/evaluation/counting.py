@@ -15,7 +15,7 @@ from rankreward.errors import InputError
 from rankreward.evaluation.measures import Floats, Ratio, mean, per_sample
 from rankreward.metrics.arrays import as_floats
 
-Unreadable = Literal["one", "zero", "drop"]
+Unreadable = Literal["wrong", "one", "zero", "drop"]
 
 
 def count_measures(
@@ -28,7 +28,8 @@ def count_measures(
         reference: (n,) whole numbers, at least 0.
         unreadable: what a completion that could not be read counts: ``"one"``, a count of 1, as in
             VisionReasoner's script, which makes it right wherever one object is sought;
-            ``"zero"``, a count of 0; or ``"drop"``, left out of all but the last measure.
+            ``"zero"``, a count of 0, which is right where there is nothing; ``"drop"``, left out of
+            all but the last measure; or ``"wrong"``, never right, and left out of MAE and RMSE.
 
     Returns:
         - ``count accuracy``: share of equal counts, in [0, 1];
@@ -50,7 +51,9 @@ def count_measures(
         VisionReasoner, arXiv 2505.12081, its evaluation of counting.
     """
     if unreadable not in get_args(Unreadable):
-        raise InputError(f"unreadable: expected 'one', 'zero' or 'drop', got {unreadable!r}")
+        raise InputError(
+            f"unreadable: expected 'wrong', 'one', 'zero' or 'drop', got {unreadable!r}"
+        )
     given = as_floats("predicted", predicted)
     lost = np.isnan(given)
     counts = _whole("predicted", np.where(lost, 1.0 if unreadable == "one" else 0.0, given))
@@ -59,11 +62,13 @@ def count_measures(
         raise InputError(
             f"predicted, reference: expected one shape, got {counts.shape} and {true.shape}"
         )
-    where = ~lost if unreadable == "drop" else np.ones(lost.shape, dtype=bool)
+    where = ~lost if unreadable in {"drop", "wrong"} else np.ones(lost.shape, dtype=bool)
+    asked = ~lost if unreadable == "drop" else np.ones(lost.shape, dtype=bool)
+    right = (counts == true) & (~lost if unreadable == "wrong" else asked)
     off = np.abs(counts - true)
     squares = mean(off**2, where)
     return {
-        "count accuracy": mean(off == 0, where),
+        "count accuracy": mean(right, asked),
         "MAE": mean(off, where),
         "RMSE": Ratio(squares.top, squares.bottom, root=True),
         "unreadable answers": mean(lost),

@@ -174,7 +174,9 @@ def _read(body: bytes) -> Completion:
         raise EndpointError(f"expected choices[0].message.content, got {body[:200]!r}") from error
     if not isinstance(text, str):
         raise EndpointError(f"expected a text in choices[0].message.content, got {body[:200]!r}")
-    return Completion(text, tokens, finish)
+    # What a server says of lengths is taken where it makes sense; the answer stands without.
+    whole = isinstance(tokens, int) and not isinstance(tokens, bool) and tokens >= 0
+    return Completion(text, tokens if whole else None, finish if isinstance(finish, str) else None)
 
 
 def _data_url(image: Any) -> str:

@@ -98,7 +98,7 @@ def facts_of(
     if segmenter is not None and boxed and wanted:
         predicted = predicted_mask(response, question.image, recipe, segmenter)
         if question.mask is not None:
-            facts["pixels"] = pixels_of(predicted, question.mask, question.ignore)
+            facts["pixels"] = pixels_of(predicted, question.mask, question.ignore, question.void)
         if keep_mask:
             facts["mask"] = _rle(predicted)
     if similarity is not None:
@@ -155,18 +155,21 @@ def box_score(found: NDArray[np.float64] | None, target: NDArray[np.float64]) ->
     return float(overlap[rows, columns].sum() / max(overlap.shape))
 
 
-def pixels_of(predicted: Mask, reference: Mask, ignore: Mask | None = None) -> dict[str, int]:
+def pixels_of(
+    predicted: Mask, reference: Mask, ignore: Mask | None = None, void: Mask | None = None
+) -> dict[str, int]:
     """How many pixels there are of each kind; all that a protocol needs to know of masks.
 
     Args:
         predicted: (H, W) bool.
         reference: (H, W) bool.
-        ignore: (H, W) bool, pixels marked to be ignored.
+        ignore: (H, W) bool, pixels marked to be ignored; what that means is a protocol's rule.
+        void: (H, W) bool, pixels that nobody annotated, which are left out of everything.
 
     Returns:
         Of the pixels that are not ignored ``both``, in both masks, ``extra``, predicted alone, and
         ``missed``, in the reference alone; of the ignored ones ``ignored_predicted`` and
-        ``ignored_missed``.
+        ``ignored_missed``. Void pixels are in none of them.
 
     Raises:
         InputError: the shapes differ.
@@ -175,19 +178,20 @@ def pixels_of(predicted: Mask, reference: Mask, ignore: Mask | None = None) -> d
         >>> pixels_of(np.array([[True, True]]), np.array([[False, True]]))["extra"]
         1
     """
-    void = np.zeros(reference.shape, dtype=bool) if ignore is None else ignore
-    if not predicted.shape == reference.shape == void.shape:
-        raise InputError(
-            f"masks: expected one shape, got {predicted.shape}, {reference.shape} and {void.shape}"
-        )
+    given = (each for each in (predicted, reference, ignore, void) if each is not None)
+    shapes = [each.shape for each in given]
+    if len(set(shapes)) > 1:
+        raise InputError(f"masks: expected one shape, got {', '.join(map(str, shapes))}")
+    aside = np.zeros(reference.shape, dtype=bool) if ignore is None else ignore
+    known = np.ones(reference.shape, dtype=bool) if void is None else ~void
     parts = {
-        "both": predicted & reference & ~void,
-        "extra": predicted & ~reference & ~void,
-        "missed": ~predicted & reference & ~void,
-        "ignored_predicted": predicted & void,
-        "ignored_missed": ~predicted & void,
+        "both": predicted & reference & ~aside,
+        "extra": predicted & ~reference & ~aside,
+        "missed": ~predicted & reference & ~aside,
+        "ignored_predicted": predicted & aside,
+        "ignored_missed": ~predicted & aside,
     }
-    return {name: int(np.count_nonzero(part)) for name, part in parts.items()}
+    return {name: int(np.count_nonzero(part & known)) for name, part in parts.items()}
 
 
 def overlap_of(pixels: Mapping[str, int], protocol: Protocol, *, count: int | None) -> Overlap:
@@ -196,10 +200,11 @@ def overlap_of(pixels: Mapping[str, int], protocol: Protocol, *, count: int | No
     Args:
         pixels: as from `pixels_of`.
         protocol: the protocol.
-        count: how many boxes the answer has; None if it could not be read.
+        count: how many boxes the answer has; None if it could not be read. An answer declares
+            that there is nothing by having none: one that could not be read declares nothing.
 
     Returns:
-        The same as of the masks themselves.
+        The same as of the masks themselves, void pixels being in neither.
 
     Raises:
         InputError: as for `Protocol.overlap`.
@@ -212,12 +217,14 @@ def overlap_of(pixels: Mapping[str, int], protocol: Protocol, *, count: int | No
     """
     # The order of pixels counts nowhere, and ground that neither mask holds does not either: a
     # row of these pixels, kind by kind, stands for the image.
-    in_predicted, in_reference, in_void = (
+    in_predicted, in_reference, in_aside = (
         np.repeat([name in kind for name in _KINDS], [pixels[name] for name in _KINDS])[None]
         for kind in (_PREDICTED, _REFERENCE, _IGNORED)
     )
-    ignore = in_void if in_void.any() else None
-    return protocol.overlap(in_predicted, in_reference, boxes=count, ignore=ignore)
+    ignore = in_aside if in_aside.any() else None
+    return protocol.overlap(
+        in_predicted, in_reference, boxes=count, ignore=ignore, declared=count == 0
+    )
 
 
 def _places(

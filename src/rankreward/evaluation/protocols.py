@@ -70,7 +70,8 @@ class Protocol:
             equal to the true one does not score 1. RefCOCO and gRefCOCO mark none.
         rejection: how an answer says that there is nothing: it has no boxes (VisionReasoner); its
             mask is empty (LISA, which prints no N-acc); or it declares so, as ReLA's no-target
-            head does beside the mask. Where that declares nothing, an empty mask is one.
+            head does beside the mask; where masks come without such a declaration, an empty one
+            is a rejection. Answers in words declare it by a list of no objects.
         edge: whether Pr@t asks for an IoU above t, or of at least t as ReLA's evaluator does. The
             others print none.
         sam_masks: which of SAM2's masks counts: the best-scored of three (Seg-Zero,
@@ -111,7 +112,8 @@ class Protocol:
                 reference's area in cIoU.
             reference: (H, W) bool.
             boxes: how many boxes the answer has; None if it could not be read.
-            ignore: (H, W) bool, pixels marked to be ignored; none unless given.
+            ignore: (H, W) bool, pixels marked to be ignored; none unless given. Void ones, which
+                nobody annotated, are no matter of protocols: no mask given here has them.
             declared: whether the answer declares that there is nothing; None if it has no way to.
 
         Returns:

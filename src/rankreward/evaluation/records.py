@@ -69,10 +69,13 @@ def read_records(path: str | Path) -> Iterator[Record]:
         lines = Path(path).read_bytes().split(b"\n")
     except OSError as error:
         raise InputError(f"records: cannot read {path}: {error}") from error
-    for number, line in enumerate(lines[:-1], 1):
+    for number, line in enumerate(lines, 1):
+        last = number == len(lines)  # whole but for its line's end, or cut short, or nothing
         try:
             record = json.loads(line)
         except ValueError as error:
+            if last:
+                return
             raise InputError(f"{path}:{number}: expected a line of JSON, got {error}") from error
         if not isinstance(record, dict) or not isinstance(record.get("id"), str):
             raise InputError(f"{path}:{number}: expected a record with an id, got {line[:60]!r}")

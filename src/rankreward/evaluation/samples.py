@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankreward.errors import InputError, require
+from rankreward.evaluation.files import files_of, fingerprint_of
 from rankreward.recipe import Recipe
 from rankreward.rewards.masks import read_mask
 from rankreward.rewards.references import read_references
@@ -41,8 +42,11 @@ class Question:
         query: what to find.
         boxes: (K, 4) float64, xyxy, in pixels of the image; None if unknown.
         mask: (H, W) bool, the union of what is asked for; None if unknown.
-        ignore: (H, W) bool, pixels that are neither object nor ground; None if there are none.
+        ignore: (H, W) bool, pixels marked to be ignored, of which protocols make what is their
+            rule; None if there are none.
         strata: names of the groups that results are told apart by.
+        void: (H, W) bool, pixels that nobody annotated, such as crowds, which every protocol
+            leaves out; None if there are none.
     """
 
     image: Any
@@ -51,6 +55,7 @@ class Question:
     mask: Mask | None
     ignore: Mask | None = None
     strata: Mapping[str, str] = field(default_factory=dict)
+    void: Mask | None = None
 
 
 @dataclass(frozen=True)
@@ -130,29 +135,33 @@ class Samples:
         return Samples(self._ids, self._read, self.fingerprint, places)
 
 
-def read_samples(path: str | Path | Sequence[str | Path], recipe: str | Recipe) -> Samples:
+def read_samples(
+    path: str | Path | Sequence[str | Path], recipe: str | Recipe, split: str | None = None
+) -> Samples:
     """The samples of Parquet files.
 
     Args:
         path: a file, a folder (its ``*.parquet``, at any depth, in the order of their names), or
             several of them.
         recipe: in whose frame the references of the training layout are.
+        split: only a folder's shards of this split; a file that is named is taken as it is.
 
     Returns:
         The samples. The layout for evaluation has the columns ``id``, ``image``, ``problem``,
-        ``boxes``, ``mask``, and perhaps ``ignore`` and ``strata_*``; that for training has
-        ``solution`` in place of boxes and mask, and its images are taken as they are stored.
+        ``boxes``, ``mask``, and perhaps ``ignore``, ``void`` and ``strata_*``; that for training
+        has ``solution`` in place of boxes and mask, and its images are taken as they are stored.
 
     Raises:
-        InputError: there is no file, columns are missing, or an id stands twice.
+        InputError: there is no file, columns are missing, an id stands twice, a folder holds
+            shards of several splits and none is named, or of a build that was not finished.
         MissingExtraError: pyarrow is not installed.
 
     Cost:
         The files are read once for their fingerprint, at about 1 GB a second.
     """
-    files = _files([path] if isinstance(path, str | Path) else list(path))
+    files = files_of([path] if isinstance(path, str | Path) else list(path), split)
     table = _Table(files, Recipe.load(recipe))
-    return Samples(table.ids, table.read, _fingerprint(files))
+    return Samples(table.ids, table.read, fingerprint_of(files))
 
 
 def scene_samples(scenes: Sequence[Any]) -> Samples:
@@ -230,8 +239,10 @@ class _Table:
             for name, value in row.items()
             if name.startswith(STRATUM) and value is not None
         }
-        mask, ignore = (_mask(row.get(name), name, image.size) for name in ("mask", "ignore"))
-        return Question(image, row["problem"], boxes, mask, ignore, strata)
+        mask, ignore, void = (
+            _mask(row.get(name), name, image.size) for name in ("mask", "ignore", "void")
+        )
+        return Question(image, row["problem"], boxes, mask, ignore, strata, void)
 
 
 def _check_columns(file: Path, names: Collection[str]) -> None:
@@ -282,21 +293,3 @@ def _mask(text: str | None, name: str, size: tuple[int, int]) -> Mask | None:
     if mask.shape != size[::-1]:
         raise InputError(f"{name}: expected the image's size {size[::-1]}, got {mask.shape}")
     return mask
-
-
-def _files(paths: Sequence[str | Path]) -> list[Path]:
-    files: list[Path] = []
-    for path in map(Path, paths):
-        files += sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
-    missing = [str(file) for file in files if not file.is_file()]
-    if missing or not files:
-        raise InputError(f"samples: expected Parquet files, got {missing or list(map(str, paths))}")
-    return files
-
-
-def _fingerprint(files: Sequence[Path]) -> str:
-    digest = hashlib.sha256()
-    for file in files:
-        with file.open("rb") as stream:
-            digest.update(hashlib.file_digest(stream, "sha256").digest())
-    return f"sha256:{digest.hexdigest()}"

@@ -65,6 +65,9 @@ class Summary:
         )
         header = ("stratum", "measure", "n", "value", "low", "high")
         rows = [(row.stratum, row.measure, row.n, *_numbers(row.interval)) for row in self.rows]
+        asked = self.samples + self.errors
+        share, nothing = self.errors / asked, (math.nan, math.nan)
+        rows.append(("all", "samples with errors", asked, share, *nothing))
         return Sheet(title, header, tuple(rows))
 
 
@@ -73,7 +76,7 @@ def summarise(
     protocol: str | Protocol,
     *,
     by: str | None = None,
-    unreadable: Unreadable = "zero",
+    unreadable: Unreadable = "wrong",
     ap: Score | None = None,
     resamples: int = 2000,
     level: float = 0.95,
@@ -124,7 +127,7 @@ def summarise(
 
 
 def measures_of(
-    records: Sequence[Record], protocol: Protocol, *, unreadable: Unreadable = "zero"
+    records: Sequence[Record], protocol: Protocol, *, unreadable: Unreadable = "wrong"
 ) -> dict[str, Measure]:
     """The measures that n judged records define.
 

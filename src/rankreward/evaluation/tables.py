@@ -63,13 +63,14 @@ class Sheet:
         Raises:
             MissingExtraError: rich is not installed.
         """
-        rich: Any = require("rich.table", extra="cli")
-        table = rich.Table(title=self.title)
+        table: Any = require("rich.table", extra="cli")
+        text: Any = require("rich.text", extra="cli").Text  # names from data are no markup
+        made = table.Table(title=text(self.title))
         for place, name in enumerate(self.header):
-            table.add_column(name, justify="left" if self._is_text(place) else "right")
+            made.add_column(text(name), justify="left" if self._is_text(place) else "right")
         for row in self.rows:
-            table.add_row(*map(_shown, row))
-        return table
+            made.add_row(*(text(_shown(value)) for value in row))
+        return made
 
     def _is_text(self, place: int) -> bool:
         return any(isinstance(row[place], str) for row in self.rows)
