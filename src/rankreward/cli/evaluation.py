@@ -90,6 +90,9 @@ def _register_run(group: "typer.Typer") -> None:
         ray: Annotated[int, typer.Option(min=0, help="Shards to run on Ray's cluster.")] = 0,
         gpus: Annotated[float, typer.Option(min=0, help="GPUs a shard on Ray.")] = 1.0,
         keep_masks: Annotated[bool, typer.Option("--keep-masks", help="Store masks.")] = False,
+        captions: Annotated[
+            bool, typer.Option("--captions", help="Compare captions with images by CLIP (dpad).")
+        ] = False,
         retry_errors: Annotated[
             bool, typer.Option("--retry-errors", help="Ask again where there was an error.")
         ] = False,
@@ -102,6 +105,7 @@ def _register_run(group: "typer.Typer") -> None:
         from rankreward.evaluation.on_ray import run_on_ray
         from rankreward.evaluation.running import run_policy
         from rankreward.evaluation.summary import find_protocol
+        from rankreward.rewards import ClipSimilarity
 
         part = _shard(shard)
         _check_segmenter(segmenter)
@@ -123,7 +127,7 @@ def _register_run(group: "typer.Typer") -> None:
 
         options: dict[str, Any] = {
             "recipe": loaded, "batch_size": batch, "keep_masks": keep_masks,
-            "retry_errors": retry_errors,
+            "retry_errors": retry_errors, "similarity": ClipSimilarity() if captions else None,
         }  # fmt: skip
         if ray:
             if shard != "0/1":
