@@ -47,24 +47,10 @@ except ImportError as error:
     )
 try:
     import rankreward as rr
-    from rankreward.adapters import easyr1_entry
+    from rankreward.adapters.paths import paths
 except ImportError as error:
     sys.exit(f"this needs rankreward beside EasyR1, got {error}: pip install rankreward")
 
-YAML = """
-worker:
-  reward:
-    reward_function: {entry}:compute_score
-    reward_function_kwargs:
-      recipe: {recipe}
-      checkpoints: ${{trainer.save_checkpoint_path}}
-      load: ${{trainer.load_checkpoint_path}}
-      find_last: ${{trainer.find_last_checkpoint}}
-trainer:
-  save_checkpoint_path: {folder}
-  load_checkpoint_path: {load}
-  find_last_checkpoint: true
-"""
 RECIPE = rr.Recipe.load("dr_seg").override({"accuracy.normalizer.warm_start": 4})
 REFERENCE = json.dumps([{"bbox_2d": [100, 100, 400, 400], "point_2d": [200, 200]}])
 BATCH, LENGTH, PAD = 8, 400, "<pad>"
@@ -79,11 +65,12 @@ def check(claim: str, holds: bool, detail: object = None) -> None:  # noqa: FBT0
     print(f"{'ok  ' if holds else 'FAIL'} {claim}{shown}", flush=True)
 
 
-def settings(folder: Path | str, load: Path | str = "null") -> RewardConfig:
+def settings(folder: Path | str, load: Path | str | None = None) -> RewardConfig:
     """EasyR1's settings of the reward, from a YAML, through its own classes."""
-    recipe = json.dumps(RECIPE.to_dict())
-    text = YAML.format(entry=easyr1_entry.__file__, recipe=recipe, folder=folder, load=load)
-    file = OmegaConf.create(text)
+    ours = {"reward_function_kwargs": {"recipe": json.loads(json.dumps(RECIPE.to_dict()))}}
+    places = {"save_checkpoint_path": str(folder), "load_checkpoint_path": load and str(load)}
+    own = {"worker": {"reward": ours}, "trainer": {**places, "find_last_checkpoint": True}}
+    file = OmegaConf.merge(OmegaConf.create(paths("easyr1")), own)  # what users are told to type
     try:
         from verl.trainer.config import PPOConfig  # needs vLLM, and that a GPU
     except ModuleNotFoundError:

@@ -1,13 +1,22 @@
 """`rankreward eval`: let a policy answer a data set, and say how well."""
 
 import json
-import re
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+from rankreward.cli.choices import (
+    Bar,
+    check_segmenter,
+    check_stratum,
+    make_policy,
+    make_segmenter,
+    open_samples,
+    read_shard,
+    recipe_of,
+    sized_recipe,
+)
 from rankreward.cli.terminal import show_json
 from rankreward.errors import InputError, require
 from rankreward.recipe import Recipe
@@ -107,23 +116,23 @@ def _register_run(group: "typer.Typer") -> None:
         from rankreward.evaluation.summary import find_protocol
         from rankreward.rewards import ClipSimilarity
 
-        part = _shard(shard)
-        _check_segmenter(segmenter)
+        part = read_shard(shard)
+        check_segmenter(segmenter)
         find_protocol(protocol)
-        loaded = _recipe(recipe, frame)
-        samples = _samples(data, loaded, split)
+        loaded = sized_recipe(recipe, frame)
+        samples = open_samples(data, loaded, split)
         samples = samples.limit(limit) if limit else samples
         if by is not None:
-            _check_stratum(by, samples)
+            check_stratum(by, samples)
         how = {
             "max_new_tokens": max_tokens, "temperature": temperature, "top_p": top_p, "seed": seed,
         }  # fmt: skip
 
-        def make_policy() -> Any:
-            return _policy(policy, model, key, adapter, batch, how)
+        def policy_of_task() -> Any:
+            return make_policy(policy, model, key, adapter, batch, how)
 
-        def make_segmenter() -> Any:
-            return _segmenter(segmenter, protocol)
+        def segmenter_of_task() -> Any:
+            return make_segmenter(segmenter, protocol)
 
         options: dict[str, Any] = {
             "recipe": loaded, "batch_size": batch, "keep_masks": keep_masks,
@@ -134,13 +143,13 @@ def _register_run(group: "typer.Typer") -> None:
                 raise InputError(f"--ray: expected no --shard beside it, got {shard}")
             require("ray", extra="ray").init(ignore_reinit_error=True)
             run_on_ray(
-                make_policy, samples, shards=ray, out=out, make_segmenter=make_segmenter,
+                policy_of_task, samples, shards=ray, out=out, make_segmenter=segmenter_of_task,
                 resources={"num_gpus": gpus}, **options,
             )  # fmt: skip
         else:
-            asked = make_policy(), make_segmenter()
+            asked = policy_of_task(), segmenter_of_task()
             try:
-                with _bar() as progress:
+                with Bar() as progress:
                     run_policy(
                         asked[0], samples, out=out, segmenter=asked[1], shard=part,
                         progress=progress, **options,
@@ -206,11 +215,11 @@ def _register_compare(group: "typer.Typer") -> None:
         if page is not None:
             if not data:
                 raise InputError("--page: expected --data, what the runs were of, got none")
-            recipes = [_recipe_of(run) for run in (before, after)]
+            recipes = [recipe_of(run) for run in (before, after)]
             runs = merge(before), merge(after)
             names = (before.name, after.name)
             written = write_comparison(
-                page, *runs, _samples(data, recipes[1]), recipe=recipes[1],
+                page, *runs, open_samples(data, recipes[1]), recipe=recipes[1],
                 recipe_before=recipes[0], protocol=protocol, by=by,
                 names=names if len(set(names)) == 2 else (str(before), str(after)),
             )  # fmt: skip
@@ -229,100 +238,6 @@ def _register_compare(group: "typer.Typer") -> None:
         if rows and format_ == "table":
             title = f"changed most, by {found.score}"
             _print(Sheet(title, ("sample", "before", "after", "difference"), rows), format_)
-
-
-def _recipe_of(run: Path) -> Recipe:
-    """The recipe that a run's settings hold."""
-    from rankreward.evaluation.settings import read_settings
-
-    settings = read_settings(run if run.is_dir() else run.parent)
-    if settings is None:
-        raise InputError(f"{run}: expected settings.json beside the records, got none")
-    return Recipe.load(settings["recipe"])
-
-
-def _recipe(name: str, frame: int) -> Recipe:
-    recipe = Recipe.load(name)
-    return recipe.resized(frame) if frame else recipe
-
-
-def _samples(data: str, recipe: Recipe, split: str | None = None) -> Any:
-    from rankreward.evaluation.samples import read_samples, scene_samples
-
-    scenes = re.fullmatch(r"digits:([1-9]\d*)", data)
-    if scenes is None:
-        if not Path(data).exists():
-            raise InputError(f"DATA: expected a folder that is there, or digits:<n>, got {data!r}")
-        return read_samples(data, recipe, split)
-    from rankreward.datasets import digits
-
-    return scene_samples(list(digits.scenes(int(scenes[1]), seed=0, split="eval")))
-
-
-def _policy(
-    name: str, model: str, key: str | None, adapter: str | None, batch: int, how: dict[str, Any]
-) -> Any:
-    if name.endswith(".jsonl"):
-        from rankreward.evaluation.policies import StoredPolicy
-
-        return StoredPolicy(name)
-    if name.startswith(("http://", "https://")):
-        from rankreward.evaluation.endpoint_policy import EndpointPolicy
-
-        if not model:
-            raise InputError("--model: expected the model's name on the server, got none")
-        return EndpointPolicy(name, model, key=key, **how)
-    from rankreward.evaluation.transformers_policy import TransformersPolicy
-
-    return TransformersPolicy(name, adapter=adapter, batch_size=batch, **how)
-
-
-def _check_segmenter(name: str) -> None:
-    if name not in {"none", "grabcut"} and not re.fullmatch("sam2:.+", name):
-        raise InputError(f"--segmenter: expected grabcut, sam2:<model> or none, got {name!r}")
-
-
-def _check_stratum(by: str, samples: Any) -> None:
-    """Said before a long run, not after it."""
-    known = next(iter(samples)).load().strata
-    if by not in known:
-        raise InputError(f"--by: expected one of {', '.join(known) or 'no strata'}, got {by!r}")
-
-
-def _segmenter(name: str, protocol: str) -> Any:
-    if name == "none":
-        return None
-    if name == "grabcut":
-        from rankreward.evaluation.segmenters import GrabCut
-
-        return GrabCut()
-    from rankreward.evaluation.sam2 import Sam2
-    from rankreward.evaluation.summary import find_protocol
-
-    return Sam2(name.removeprefix("sam2:"), masks=find_protocol(protocol).sam_masks or "best")
-
-
-def _shard(text: str) -> tuple[int, int]:
-    found = re.fullmatch(r"(\d+)/(\d+)", text)
-    if found is None:
-        raise InputError(f"--shard: expected i/n, such as 0/4, got {text!r}")
-    return int(found[1]), int(found[2])
-
-
-class _bar:  # noqa: N801 - reads like a function
-    """A bar of finished samples, on standard error."""
-
-    def __enter__(self) -> Callable[[int, int], None]:
-        rich: Any = require("rich.progress", extra="cli")
-        console = require("rich.console", extra="cli").Console(stderr=True)
-        columns = (*rich.Progress.get_default_columns(), rich.MofNCompleteColumn())
-        self._progress: Any = rich.Progress(*columns, console=console)
-        self._progress.start()
-        self._task = self._progress.add_task("samples", total=None)
-        return lambda done, total: self._progress.update(self._task, completed=done, total=total)
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
 
 
 def _records(runs: list[Path], samples: Any) -> list[Any]:

@@ -12,8 +12,6 @@ import importlib.util
 import threading
 from abc import ABC, abstractmethod
 from collections import OrderedDict
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,9 +19,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from rankreward.errors import ConfigError, InputError, MissingExtraError, require
-from rankreward.metrics.arrays import as_floats
+from rankreward.evaluation.prompts import Prompts, batches, read_prompts
 from rankreward.rewards.images import Image, as_rgb
-from rankreward.rewards.masks import _PAD, _as_points
 
 __all__ = ["Choice", "Sam2", "Sam2Predictor"]
 
@@ -37,19 +34,6 @@ Choice = Literal["best", "single"]
 """
 
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, of RGB in [0, 1]
-
-
-@dataclass(frozen=True, eq=False)
-class _Prompts:
-    """k objects that fit one call: as many points each, and all with a box or all without.
-
-    None is padded: to SAM2 a padded point is not nothing, it is attended to as any other.
-    """
-
-    rows: NDArray[np.intp]  # (k,), their places
-    boxes: Floats | None  # (k, 4)
-    points: Floats | None  # (k, p, 2), p >= 1
-    labels: NDArray[np.int64] | None  # (k, p), 1 on the object and 0 off it
 
 
 class _Prompted(ABC):
@@ -83,13 +67,13 @@ class _Prompted(ABC):
             ConfigError: the model cannot be loaded, or gives no finite masks.
         """
         pixels = as_rgb("image", image)
-        corners, hints, marks = _read(boxes, points, signs)
+        corners, hints, marks = read_prompts(boxes, points, signs)
         found = np.zeros((len(corners), *pixels.shape[:2]), dtype=bool)
         if len(corners):
             key = _key(pixels)
             with self._lock:  # a model and its memory are no use to two calls at once
                 seen = self._look(pixels, key)
-                for prompts in _batches(corners, hints, marks, self.chunk):
+                for prompts in batches(corners, hints, marks, self.chunk):
                     found[prompts.rows] = self._masks(seen, prompts, pixels.shape[:2])
         return found
 
@@ -98,7 +82,7 @@ class _Prompted(ABC):
         """Encode an image, unless that was done."""
 
     @abstractmethod
-    def _masks(self, seen: Any, prompts: _Prompts, size: tuple[int, ...]) -> Mask:
+    def _masks(self, seen: Any, prompts: Prompts, size: tuple[int, ...]) -> Mask:
         """(k, H, W) bool."""
 
 
@@ -173,7 +157,7 @@ class Sam2(_Prompted):
             self._embeddings.popitem(last=False)
         return embeddings
 
-    def _masks(self, seen: Any, prompts: _Prompts, size: tuple[int, ...]) -> Mask:
+    def _masks(self, seen: Any, prompts: Prompts, size: tuple[int, ...]) -> Mask:
         torch: Any = require("torch", extra="trl")
         scale = torch.tensor([self._side / size[1], self._side / size[0]])
         given: dict[str, Any] = {}  # the batch of one image is the first axis of each
@@ -289,7 +273,7 @@ class Sam2Predictor(_Prompted):
                 self.predictor.set_image(np.array(pixels))  # torch may not share it
             self._key = key
 
-    def _masks(self, seen: None, prompts: _Prompts, size: tuple[int, ...]) -> Mask:
+    def _masks(self, seen: None, prompts: Prompts, size: tuple[int, ...]) -> Mask:
         del seen  # the predictor has it
         with _autocast(getattr(self.predictor, "device", None)):
             masks, scores, _ = self.predictor.predict(
@@ -309,46 +293,6 @@ class Sam2Predictor(_Prompted):
 def _choose(masks: Any, scores: Any) -> Any:
     """(k, h, w), of (k, m, h, w) that with the highest of the scores (k, m); arrays or tensors."""
     return masks[list(range(len(masks))), scores.argmax(1)]
-
-
-def _read(
-    boxes: ArrayLike, points: ArrayLike, signs: ArrayLike | None
-) -> tuple[Floats, Floats, NDArray[np.int64]]:
-    """Boxes (K, 4), points (K, P, 2) and signs (K, P), checked."""
-    corners = as_floats("boxes", boxes)
-    if corners.shape == (0,):
-        corners = corners.reshape(0, 4)
-    if corners.ndim != 2 or corners.shape[1] != 4:
-        raise InputError(f"boxes: expected shape (K, 4), got {corners.shape}")
-    none = np.isnan(corners).all(axis=1)
-    if not np.isfinite(corners[~none]).all():
-        raise InputError("boxes: expected finite numbers, or NaN for a whole box, got NaN or inf")
-    hints, marks = _as_points(points, signs, len(corners))
-    if marks is None:
-        marks = np.ones(hints.shape[:2], dtype=np.int64)
-    empty = np.flatnonzero(none & (marks == _PAD).all(axis=1))
-    if len(empty):
-        raise InputError(f"boxes[{empty[0]}]: expected a box, points or both, got neither")
-    return corners, hints, marks
-
-
-def _batches(
-    corners: Floats, hints: Floats, marks: NDArray[np.int64], chunk: int
-) -> Iterator[_Prompts]:
-    """All objects, those that are alike together, at most `chunk` at a time."""
-    real = marks != _PAD
-    kinds = np.stack([~np.isnan(corners[:, 0]), real.sum(axis=1)], axis=1)
-    for boxed, count in np.unique(kinds, axis=0):
-        alike = np.flatnonzero((kinds == (boxed, count)).all(axis=1))
-        for start in range(0, len(alike), chunk):
-            rows = alike[start : start + chunk]
-            here, shape = real[rows], (len(rows), int(count))
-            yield _Prompts(
-                rows=rows,
-                boxes=corners[rows] if boxed else None,
-                points=hints[rows][here].reshape(*shape, 2) if count else None,
-                labels=marks[rows][here].reshape(shape) if count else None,
-            )
 
 
 def _key(pixels: NDArray[np.uint8]) -> bytes:

@@ -25,7 +25,7 @@ _SHAPE = (
     '{"size": [h, w], "counts": [...]}'
 )
 _PIXELS = 1 << 30  # no image is larger; a wrong size should not ask for all memory
-_PAD = -1  # a point's sign where there is no point
+PAD = -1  # a point's sign where there is no point
 
 
 class Segmenter(Protocol):
@@ -137,7 +137,7 @@ def predict_mask(
     height, width = pixels.shape[:2]
     size, frame = np.array([width, height]), np.array([frame_width, frame_height])
     corners = as_rows("boxes", boxes, 4)
-    hints, marks = _as_points(points, signs, len(corners))
+    hints, marks = as_points(points, signs, len(corners))
     # Clipped in the frame first, where huge numbers cannot overflow; then once more, for scaling
     # rounds. The last pixel begins at size - 1.
     corners = np.clip(corners.reshape(-1, 2, 2), 0.0, frame) * size / frame
@@ -193,7 +193,7 @@ def no_target(metric: Metric, *, rejected: bool) -> float:
     return float("nan") if rejected else 0.0
 
 
-def _as_points(
+def as_points(
     points: ArrayLike, signs: ArrayLike | None, count: int
 ) -> tuple[NDArray[np.float64], NDArray[np.int64] | None]:
     """Points (K, P, 2) and signs (K, P), with no NaN left.
@@ -213,12 +213,12 @@ def _as_points(
         marks = as_floats("signs", signs)
         if not hints.size and not marks.size:
             marks = marks.reshape(hints.shape[:2])
-        if marks.shape != hints.shape[:2] or not np.isin(marks, (_PAD, 0, 1)).all():
+        if marks.shape != hints.shape[:2] or not np.isin(marks, (PAD, 0, 1)).all():
             raise InputError(
                 f"signs: expected -1, 0 and 1 of shape {hints.shape[:2]}, one a point, "
                 f"got {np.unique(marks)[:4].tolist()} of {marks.shape}"
             )
-        hints[marks == _PAD] = 0.0
+        hints[marks == PAD] = 0.0
     if not np.isfinite(hints).all():
         raise InputError("points: expected finite numbers but where a sign is -1, got NaN or inf")
     return hints, None if marks is None else marks.astype(np.int64)

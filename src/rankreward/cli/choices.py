@@ -1,0 +1,112 @@
+"""What the options of `rankreward eval` name: recipes, samples, policies and segmenters.
+
+Goes in: what was typed. Comes out: the object that it names, or an error that says what there is.
+"""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from rankreward.errors import InputError, require
+from rankreward.recipe import Recipe
+
+
+def recipe_of(run: Path) -> Recipe:
+    """The recipe that a run's settings hold."""
+    from rankreward.evaluation.settings import read_settings
+
+    settings = read_settings(run if run.is_dir() else run.parent)
+    if settings is None:
+        raise InputError(f"{run}: expected settings.json beside the records, got none")
+    return Recipe.load(settings["recipe"])
+
+
+def sized_recipe(name: str, frame: int) -> Recipe:
+    """The recipe, in a square frame of that side; 0 leaves its own."""
+    recipe = Recipe.load(name)
+    return recipe.resized(frame) if frame else recipe
+
+
+def open_samples(data: str, recipe: Recipe, split: str | None = None) -> Any:
+    """A data set, or digit scenes."""
+    from rankreward.evaluation.samples import read_samples, scene_samples
+
+    scenes = re.fullmatch(r"digits:([1-9]\d*)", data)
+    if scenes is None:
+        if not Path(data).exists():
+            raise InputError(f"DATA: expected a folder that is there, or digits:<n>, got {data!r}")
+        return read_samples(data, recipe, split)
+    from rankreward.datasets import digits
+
+    return scene_samples(list(digits.scenes(int(scenes[1]), seed=0, split="eval")))
+
+
+def make_policy(
+    name: str, model: str, key: str | None, adapter: str | None, batch: int, how: dict[str, Any]
+) -> Any:
+    """A file of completions, a server, or a checkpoint."""
+    if name.endswith(".jsonl"):
+        from rankreward.evaluation.policies import StoredPolicy
+
+        return StoredPolicy(name)
+    if name.startswith(("http://", "https://")):
+        from rankreward.evaluation.endpoint_policy import EndpointPolicy
+
+        if not model:
+            raise InputError("--model: expected the model's name on the server, got none")
+        return EndpointPolicy(name, model, key=key, **how)
+    from rankreward.evaluation.transformers_policy import TransformersPolicy
+
+    return TransformersPolicy(name, adapter=adapter, batch_size=batch, **how)
+
+
+def check_segmenter(name: str) -> None:
+    """Said before anything is loaded."""
+    if name not in {"none", "grabcut"} and not re.fullmatch("sam2:.+", name):
+        raise InputError(f"--segmenter: expected grabcut, sam2:<model> or none, got {name!r}")
+
+
+def check_stratum(by: str, samples: Any) -> None:
+    """Said before a long run, not after it."""
+    known = next(iter(samples)).load().strata
+    if by not in known:
+        raise InputError(f"--by: expected one of {', '.join(known) or 'no strata'}, got {by!r}")
+
+
+def make_segmenter(name: str, protocol: str) -> Any:
+    """The segmenter, with the masks that the protocol takes; None for boxes alone."""
+    if name == "none":
+        return None
+    if name == "grabcut":
+        from rankreward.evaluation.segmenters import GrabCut
+
+        return GrabCut()
+    from rankreward.evaluation.sam2 import Sam2
+    from rankreward.evaluation.summary import find_protocol
+
+    return Sam2(name.removeprefix("sam2:"), masks=find_protocol(protocol).sam_masks or "best")
+
+
+def read_shard(text: str) -> tuple[int, int]:
+    """``i/n`` as two numbers."""
+    found = re.fullmatch(r"(\d+)/(\d+)", text)
+    if found is None:
+        raise InputError(f"--shard: expected i/n, such as 0/4, got {text!r}")
+    return int(found[1]), int(found[2])
+
+
+class Bar:
+    """A bar of finished samples, on standard error."""
+
+    def __enter__(self) -> Callable[[int, int], None]:
+        rich: Any = require("rich.progress", extra="cli")
+        console = require("rich.console", extra="cli").Console(stderr=True)
+        columns = (*rich.Progress.get_default_columns(), rich.MofNCompleteColumn())
+        self._progress: Any = rich.Progress(*columns, console=console)
+        self._progress.start()
+        self._task = self._progress.add_task("samples", total=None)
+        return lambda done, total: self._progress.update(self._task, completed=done, total=total)
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
