@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet
 import pytest
 from peft import LoraConfig
 from PIL import Image
@@ -20,8 +21,8 @@ from trl.rewards import think_format_reward
 
 import rankreward as rr
 from policy import RECIPE, load
-from rankreward.adapters.log import CODES
 from rankreward.adapters.trl import RankReward
+from rankreward.rewards.figures import CODES
 
 # TRL and PyTorch warn of their own deprecations; what this library does raises all the same.
 pytestmark = pytest.mark.filterwarnings(
@@ -282,7 +283,7 @@ def test_beside_other_rewards(tmp_path: Path, aggregation: str) -> None:
 
 
 def test_what_the_log_shows(tmp_path: Path) -> None:
-    """Every figure of `rankreward.adapters.log` reaches the trainer's tracker, and none is NaN."""
+    """Every figure of `rankreward.rewards.figures` reaches the trainer's tracker, and none is NaN."""
     reward = RankReward(RECIPE)
     logs = tmp_path / "logs"
     os.environ["TENSORBOARD_LOGGING_DIR"] = str(logs)
@@ -314,6 +315,26 @@ def test_what_the_log_shows(tmp_path: Path) -> None:
     assert sizes == [128, 128 + BATCH, 128 + 2 * BATCH]  # those that the ranks were taken in
     flushes = [event.value for event in events.Scalars("train/rankreward/window/flushes")]
     assert flushes == [0, 1, 2]
+
+
+def test_the_completions_table_can_be_scored_again(tmp_path: Path) -> None:
+    """TRL's table has each rollout's reference and group, and scoring it gives the run's rewards."""
+    reward = RankReward(RECIPE)
+    made = trainer(
+        tmp_path, reward, max_steps=3, log_completions=True, num_completions_to_print=0
+    )  # fmt: skip
+    made.train()
+    again = rr.Scorer(RECIPE)
+    for step in (1, 2, 3):
+        table = pyarrow.parquet.read_table(tmp_path / f"completions/completions_{step:05d}.parquet")
+        rows = table.to_pydict()
+        texts = [message[0]["content"] for message in rows["completion"]]
+        batch = again.score(texts, rows["reference"])
+        assert batch.total == pytest.approx(rows["dr_seg"])
+        assert rows["step"] == [step] * BATCH
+        size = made.args.num_generations
+        assert rows["group"] == [index // size for index in range(BATCH)]
+        again.flush(step)
 
 
 def test_the_async_trainer_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

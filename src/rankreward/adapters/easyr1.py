@@ -38,11 +38,11 @@ from rankreward.adapters.easyr1_files import (
     step_of,
     window_of,
 )
-from rankreward.adapters.log import WindowLog, batch_log
 from rankreward.errors import CheckpointError, InputError
 from rankreward.quantiles.checkpoint import save_state
 from rankreward.recipe import Recipe
 from rankreward.rewards import Scorer
+from rankreward.rewards.figures import WindowLog, batch_log
 
 _logger = logging.getLogger(__name__)
 _IMPORTED = time.time_ns()  # a window that is older on disk is an earlier run's
@@ -74,7 +74,7 @@ def compute_score(
 
     Returns:
         B mappings with the same keys: ``overall``, the reward; ``rankreward/term/<term>``, its
-        parts; and the figures of `rankreward.adapters.log`, the same for all B. None is NaN.
+        parts; and the figures of `rankreward.rewards.figures`, the same for all B. None is NaN.
 
     Raises:
         ConfigError: the recipe cannot be understood, or needs what EasyR1 does not pass.

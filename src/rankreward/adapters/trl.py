@@ -11,6 +11,7 @@ Needs the extra ``trl``.
 
 from __future__ import annotations
 
+import json
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -18,11 +19,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from rankreward.adapters.log import WindowLog, batch_log
 from rankreward.adapters.trl_callback import StepCallback
 from rankreward.errors import InputError, StateError
 from rankreward.recipe import Recipe
 from rankreward.rewards import RewardBatch, Scorer
+from rankreward.rewards.figures import WindowLog, batch_log
 from rankreward.rewards.masks import Segmenter
 from rankreward.rewards.similarity import Similarity
 
@@ -36,8 +37,9 @@ class RankReward:
     Pass it as a reward function, or its `terms()` in its place, and always pass `callback()`; one
     such object a trainer. Under several ranks (``torchrun``, accelerate) each makes its own, and
     the callback makes their windows one. The trainer's log shows the figures of
-    `rankreward.adapters.log`, averaged over the batches and ranks between two entries; the
-    completions table gets a column ``failure``.
+    `rankreward.rewards.figures`, averaged over the batches and ranks between two entries; the
+    completions table gets the columns ``failure``, ``reference`` and ``group``, which is all that
+    `rankreward score` and `rankreward replay` need of it.
 
     Args:
         recipe: whatever `rankreward.Scorer` takes.
@@ -66,6 +68,7 @@ class RankReward:
         self.reference = reference
         self.__name__ = self.scorer.recipe.name.replace("-", "_")
         self._group: dict[str, int] = {}  # the trainer's completions a prompt, by mode
+        self._rank, self._keeps_table = 0, False  # of the trainer
         self._attached = False  # whether a trainer has this object's callback
         self._model: Any = None  # that trainer's policy
         self._last: _Scored | None = None
@@ -107,6 +110,7 @@ class RankReward:
     def _attach(self, args: TrainingArguments, model: Any) -> None:
         """A trainer has this object's callback."""
         self._attached, self._model = True, model
+        self._rank, self._keeps_table = args.process_index, getattr(args, "log_completions", False)
         train = getattr(args, "num_generations", None) or 1
         self._group = {"train": train, "eval": getattr(args, "num_generations_eval", None) or train}
 
@@ -141,6 +145,8 @@ class RankReward:
             record=self._training(columns),
         )
         self._log(batch, columns, time.perf_counter() - begun)
+        if self._keeps_table and columns.get("log_extra") is not None:
+            self._log_rollouts(references, columns)
         self._last = _Scored(completions, references, batch, {caller})
         return batch
 
@@ -177,7 +183,7 @@ class RankReward:
         if columns.get("trainer_state") is None or not self._group:
             groups: list[Any] | None = columns.get("groups")
             return groups
-        size = self._group["train" if self._training(columns) else "eval"]
+        size = self._group_size(columns)
         if self.scorer.recipe.needs_groups and len(completions) % size:
             raise InputError(
                 f"groups: recipe {self.scorer.recipe.name!r} compares the {size} answers to a "
@@ -201,6 +207,16 @@ class RankReward:
             log_extra(
                 "failure", ["" if f is None else f"{f.code}: {f.message}" for f in batch.failures]
             )
+
+    def _log_rollouts(self, references: Sequence[Any], columns: Mapping[str, Any]) -> None:
+        """What the completions table needs so that its rollouts can be scored again."""
+        texts = [_reference_text(reference) for reference in references]
+        first, size = self._rank * len(texts), self._group_size(columns)
+        columns["log_extra"]("reference", texts)
+        columns["log_extra"]("group", [(first + index) // size for index in range(len(texts))])
+
+    def _group_size(self, columns: Mapping[str, Any]) -> int:
+        return self._group["train" if self._training(columns) else "eval"]
 
     def _training(self, columns: Mapping[str, Any]) -> bool:
         """Whether this batch is one of training; TRL evaluates through the same function.
@@ -264,6 +280,16 @@ def _text(completion: Any, index: int) -> str:
     # With the chat templates of some models TRL takes the think block out of the text.
     reasoning = message.get("reasoning_content")
     return f"<think>{reasoning}</think>{content}" if reasoning else content
+
+
+def _reference_text(reference: Any) -> str | None:
+    """A reference as the completions table can hold it; None for what is no JSON, such as masks."""
+    if isinstance(reference, str):
+        return reference
+    try:
+        return json.dumps(reference)
+    except (TypeError, ValueError):
+        return None
 
 
 def _images(columns: Mapping[str, Any]) -> list[Any] | None:

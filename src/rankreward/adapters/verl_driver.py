@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from rankreward.adapters.common import CHECKPOINT
-from rankreward.adapters.log import WindowLog, batch_log
 from rankreward.adapters.verl_rewards import ERROR, FAILURE, SECONDS, columns_of, stop_reason
 from rankreward.adapters.verl_window import make_scorer, read_settings, verl_module, window_name
 from rankreward.errors import StateError
 from rankreward.quantiles.ray import RayQuantileService
+from rankreward.rewards.figures import WindowLog, batch_log
 
 _buffers: Any = verl_module("trainer.ppo.v1.replay_buffer")
 _CheckpointCallback: Any = verl_module("trainer.ppo.checkpoint_callback").CheckpointCallback
@@ -41,7 +41,7 @@ class _Watched:
     ) -> tuple[Any, dict[str, Any]]:
         """A batch, as verl's own buffer gives it.
 
-        To one of training it adds the figures of `rankreward.adapters.log`, and
+        To one of training it adds the figures of `rankreward.rewards.figures`, and
         ``rankreward/errors``, the rollouts that could not be scored and got 0.
 
         Raises:

@@ -209,8 +209,8 @@ def _register_compare(group: "typer.Typer") -> None:
         """Paired differences with intervals, and the samples that changed most."""
         from rankreward.evaluation.comparison import compare_files
         from rankreward.evaluation.records import merge
-        from rankreward.evaluation.tables import Sheet
         from rankreward.report.page import write_comparison
+        from rankreward.tables import Sheet
 
         if page is not None:
             if not data:

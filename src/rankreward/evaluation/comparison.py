@@ -21,7 +21,7 @@ from rankreward.evaluation.measures import Floats, Measure, Ratio
 from rankreward.evaluation.protocols import Protocol
 from rankreward.evaluation.records import Record, judged, merge
 from rankreward.evaluation.summary import find_protocol, measures_of, strata_of
-from rankreward.evaluation.tables import Sheet
+from rankreward.tables import Sheet
 
 Sources = str | Path | Sequence[str | Path]
 _SAME = ("reference_boxes", "reference_count", "size", "strata")

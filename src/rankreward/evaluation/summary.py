@@ -24,7 +24,7 @@ from rankreward.evaluation.intervals import Interval, Row, table
 from rankreward.evaluation.measures import Floats, Measure, Ratio, mean
 from rankreward.evaluation.protocols import PROTOCOLS, Protocol
 from rankreward.evaluation.records import Record, judged
-from rankreward.evaluation.tables import Sheet
+from rankreward.tables import Sheet
 
 _NO_STRATUM = "none"
 

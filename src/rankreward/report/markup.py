@@ -21,8 +21,8 @@ from string import Template
 from typing import Any, Literal, NamedTuple
 from urllib.parse import quote
 
-from rankreward.evaluation.tables import Sheet
 from rankreward.report.cards import Card
+from rankreward.tables import Sheet
 
 _NO_STRATUM = "none"  # as in `rankreward.evaluation.summary`
 

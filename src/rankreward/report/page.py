@@ -22,10 +22,10 @@ from rankreward.evaluation.protocols import Protocol
 from rankreward.evaluation.records import Record, judged
 from rankreward.evaluation.samples import Sample
 from rankreward.evaluation.summary import find_protocol, summarise
-from rankreward.evaluation.tables import Sheet
 from rankreward.recipe import Recipe
 from rankreward.report.cards import Card, Which, make_cards, pick, scored_by
 from rankreward.report.markup import Entry, Pictures, page_of
+from rankreward.tables import Sheet
 
 EMBEDDED = 20_000_000  # bytes of images that a page holds itself, unless told otherwise
 

@@ -20,8 +20,8 @@ from verl.trainer.ppo.v1.utils import MetricsAggregator
 from verl_manager import make, score
 
 import rankreward as rr
-from rankreward.adapters.log import batch_log
 from rankreward.quantiles.ray import RayQuantileService
+from rankreward.rewards.figures import batch_log
 
 
 @pytest.fixture(scope="module")

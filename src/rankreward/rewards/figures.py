@@ -1,4 +1,4 @@
-"""What every trainer's log shows of the reward, under the same names.
+"""What a log shows of the reward, under the same names whatever the trainer.
 
 Goes in: the columns of a scored batch, and the window. Comes out: names and numbers. A figure that
 is not defined, such as the mean of a metric that applied nowhere, is left out.

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import rankreward as rr
-from rankreward.adapters import log
-from rankreward.adapters.log import CODES, WindowLog, batch_log
 from rankreward.quantiles.distributed import DistributedQuantileService
+from rankreward.rewards import figures as log
+from rankreward.rewards.figures import CODES, WindowLog, batch_log
 
 NAN = float("nan")
 values = st.sampled_from([0.0, 0.25, 0.5, 1.0, NAN]) | st.floats(0, 1)
