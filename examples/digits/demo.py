@@ -149,6 +149,8 @@ def train(
         save_steps=max(args.steps // 4, 1),
         save_total_limit=1,
         report_to=[],
+        log_completions=True,  # trainer/completions/*.parquet: to be scored again, and replayed
+        num_completions_to_print=0,
         seed=args.seed,
     )
     trainer = GRPOTrainer(
