@@ -178,6 +178,11 @@ def test_unknown_name_suggests_the_nearest() -> None:
         ("terms:\n  look: {weight: 1, weight: 7}", "the key 'weight' stands twice"),
         ("name: 2024-13-45", "is not YAML"),
         ("[" * 5000, "is not YAML"),
+        ("name: !!bool cup", "a value does not fit the tag"),
+        ("name: !!int ''", "a value does not fit the tag"),
+        ("name: !!timestamp x", "a value does not fit the tag"),
+        ("yes: 1\ntrue: 2", "the key True stands twice"),
+        ("terms: &a {x: 1, y: 2}\nclip: {<<: *a, y: 3}\nnmae: b", "unknown key 'clip.x'"),
     ],
 )
 def test_file_that_is_no_recipe(tmp_path: Path, text: str, message: str) -> None:

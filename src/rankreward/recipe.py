@@ -233,6 +233,11 @@ class Recipe(Part):
         return consistent or isinstance(self.accuracy.normalizer, Group)
 
     @property
+    def needs_steps(self) -> bool:
+        """Whether what it pays depends on earlier steps, through its window."""
+        return self.accuracy.normalizer.kind not in {"none", "group"}
+
+    @property
     def released(self) -> bool:
         """Whether it pays what released code computes, from references as that code reads them."""
         parts = (*self.terms.values(), *self.accuracy.metrics.values())
@@ -420,15 +425,21 @@ def _read_yaml(file: Traversable) -> Any:
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         reason = " ".join(str(error).split())
         raise ConfigError(f"recipe file {str(file)!r} is not YAML: {reason}") from None
+    except (LookupError, AttributeError):  # what PyYAML raises of `!!int ''` and its like
+        raise ConfigError(
+            f"recipe file {str(file)!r} is not YAML: a value does not fit the tag (!!...) before it"
+        ) from None
 
 
 class _Loader(yaml.SafeLoader):
     """YAML in which a key may stand once; plain YAML would keep the last one in silence."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002
+        written = [key for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
         mapping = super().construct_mapping(node, deep=deep)
-        if len(mapping) != len(node.value):
-            keys = [key.value for key, _ in node.value]
+        # As values: `yes` and `true` are one key, and so are 1 and 0x1.
+        keys = [self.construct_object(key, deep=deep) for key in written]
+        if len(set(keys)) != len(keys):
             twice = next(key for key in keys if keys.count(key) > 1)
             raise yaml.constructor.ConstructorError(
                 None, None, f"the key {twice!r} stands twice", node.start_mark
