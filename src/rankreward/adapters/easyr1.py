@@ -32,12 +32,14 @@ from rankreward.adapters.common import CHECKPOINT, check_served, is_training
 from rankreward.adapters.easyr1_files import (
     Place,
     Tracker,
+    absolute,
     checkpoint_of,
     read_window,
     settle,
     step_of,
     window_of,
 )
+from rankreward.adapters.easyr1_rollouts import write_rollouts
 from rankreward.errors import CheckpointError, InputError
 from rankreward.quantiles.checkpoint import save_state
 from rankreward.recipe import Recipe
@@ -55,6 +57,7 @@ def compute_score(
     checkpoints: str = "",
     load: str | None = None,
     find_last: bool = True,  # noqa: FBT001, FBT002 - EasyR1 passes keywords
+    rollouts: str | None = None,
 ) -> list[dict[str, float]]:
     """Score a batch as EasyR1 calls it.
 
@@ -71,6 +74,9 @@ def compute_score(
             run begins with a new window, and validation has one of its own.
         load: EasyR1's ``load_checkpoint_path``.
         find_last: EasyR1's ``find_last_checkpoint``.
+        rollouts: an absolute path of a folder that gets a file of each training batch,
+            ``<step>.jsonl``, which `rankreward score` reads; a resumed run replaces the files of
+            the steps that it does again. One folder a run.
 
     Returns:
         B mappings with the same keys: ``overall``, the reward; ``rankreward/term/<term>``, its
@@ -88,10 +94,11 @@ def compute_score(
     kept = checkpoints != "" or load is not None
     truths = _truths([each["ground_truth"] for each in reward_inputs])
     training = _training([truth.get("split") for truth in truths], kept=kept)
-    key = repr((recipe, checkpoints, load, find_last, training))
+    key = repr((recipe, checkpoints, load, find_last, rollouts, training))
     if key not in _runs:
         place = Place.of(checkpoints, load, find_last=find_last) if kept else None
-        _runs[key] = _Run(Scorer(_usable(recipe)), place)
+        kept_in = None if rollouts is None else absolute("rollouts", rollouts, "rollouts")
+        _runs[key] = _Run(Scorer(_usable(recipe)), place, kept_in)
     return (_runs[key].train if training else _runs[key].validate)(reward_inputs, truths)
 
 
@@ -101,6 +108,7 @@ class _Run:
 
     scorer: Scorer
     place: Place | None
+    rollouts: Path | None = None
     log: WindowLog = field(default_factory=WindowLog)
     calls: int = 0  # training calls so far, the window's clock
     last: int = 0  # step of the last checkpoint on the way here
@@ -115,6 +123,9 @@ class _Run:
         self.log.flushed(self.scorer.flush(self.calls))
         scores = self._score(inputs, truths, record=True)
         self.calls += 1
+        if self.rollouts is not None:
+            paid = [score["overall"] for score in scores]
+            write_rollouts(self.rollouts, self.calls, inputs, truths, paid)
         if self.place is not None:
             self._save(self.place.folder / CHECKPOINT)
         return scores

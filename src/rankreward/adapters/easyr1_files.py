@@ -53,9 +53,9 @@ class Place:
     @classmethod
     def of(cls, checkpoints: Any, load: Any, *, find_last: bool) -> Place:
         """Check the settings."""
-        folder = _absolute("checkpoints", checkpoints, "trainer.save_checkpoint_path")
+        folder = absolute("checkpoints", checkpoints, "trainer.save_checkpoint_path")
         if load is not None:
-            load = _absolute("load", load, "trainer.load_checkpoint_path")
+            load = absolute("load", load, "trainer.load_checkpoint_path")
         return cls(folder, load, find_last)
 
     def start(self) -> Path | None:
@@ -140,7 +140,8 @@ def window_of(checkpoint: Path) -> Path:
     return path
 
 
-def _absolute(name: str, path: Any, setting: str) -> Path:
+def absolute(name: str, path: Any, setting: str) -> Path:
+    """A path that EasyR1's setting gives, checked."""
     if not isinstance(path, str | Path) or not Path(path).is_absolute():
         raise InputError(
             f"{name}: expected an absolute path, as a worker may run in another folder, got "

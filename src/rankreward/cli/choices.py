@@ -4,17 +4,63 @@ Goes in: what was typed. Comes out: the object that it names, or an error that s
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rankreward.errors import InputError, require
-from rankreward.recipe import Recipe
+
+if TYPE_CHECKING:
+    from rankreward.recipe import Recipe
+
+# Those of `rankreward.evaluation.PROTOCOLS`, whose import takes too long for help and completion.
+PROTOCOL_NAMES = ("seg_zero", "seg_zero_no_object", "dr_seg", "rela", "lisa")
 
 
-def recipe_of(run: Path) -> Recipe:
+def recipe_names(incomplete: str) -> list[str]:
+    """The shell's completion of a recipe."""
+    from rankreward.recipe import recipes
+
+    return _beginning(incomplete, recipes())
+
+
+def protocol_names(incomplete: str) -> list[str]:
+    """The shell's completion of a protocol."""
+    return _beginning(incomplete, PROTOCOL_NAMES)
+
+
+def trainer_names(incomplete: str) -> list[str]:
+    """The shell's completion of a trainer."""
+    from rankreward.adapters.paths import TRAINERS
+
+    return _beginning(incomplete, TRAINERS)
+
+
+def segmenter_names(incomplete: str) -> list[str]:
+    """The shell's completion of a segmenter."""
+    return _beginning(incomplete, ("grabcut", "sam2:", "none"))
+
+
+def split_names(ctx: Any, incomplete: str) -> list[str]:
+    """The shell's completion of a split: those of the folder that was named before."""
+    # While the option's value is not whole, nothing typed has been told apart but options.
+    folder = next((Path(each) for each in ctx.args if Path(each).is_dir()), None)
+    return [] if folder is None else _beginning(incomplete, splits_of(folder))
+
+
+def splits_of(folder: Path) -> list[str]:
+    """The splits whose shards are in a folder, by their names."""
+    return sorted({path.stem.rpartition("-")[0] for path in folder.glob("*-?????.parquet")})
+
+
+def _beginning(incomplete: str, names: Iterable[str]) -> list[str]:
+    return [name for name in names if name.startswith(incomplete)]
+
+
+def recipe_of(run: Path) -> "Recipe":
     """The recipe that a run's settings hold."""
     from rankreward.evaluation.settings import read_settings
+    from rankreward.recipe import Recipe
 
     settings = read_settings(run if run.is_dir() else run.parent)
     if settings is None:
@@ -22,13 +68,15 @@ def recipe_of(run: Path) -> Recipe:
     return Recipe.load(settings["recipe"])
 
 
-def sized_recipe(name: str, frame: int) -> Recipe:
+def sized_recipe(name: str, frame: int) -> "Recipe":
     """The recipe, in a square frame of that side; 0 leaves its own."""
+    from rankreward.recipe import Recipe
+
     recipe = Recipe.load(name)
     return recipe.resized(frame) if frame else recipe
 
 
-def open_samples(data: str, recipe: Recipe, split: str | None = None) -> Any:
+def open_samples(data: str, recipe: "Recipe", split: str | None = None) -> Any:
     """A data set, or digit scenes."""
     from rankreward.evaluation.samples import read_samples, scene_samples
 
@@ -67,6 +115,12 @@ def check_segmenter(name: str) -> None:
         raise InputError(f"--segmenter: expected grabcut, sam2:<model> or none, got {name!r}")
 
 
+def check_out(out: Path | None, log: Sequence[Path]) -> None:
+    """A folder of results among a log's files would be read as a part of it the next time."""
+    if out is not None and out.resolve() in {path.resolve() for path in log}:
+        raise InputError(f"--out: expected another folder than the log's, got {out}")
+
+
 def check_stratum(by: str, samples: Any) -> None:
     """Said before a long run, not after it."""
     known = next(iter(samples)).load().strata
@@ -103,7 +157,9 @@ class Bar:
         rich: Any = require("rich.progress", extra="cli")
         console = require("rich.console", extra="cli").Console(stderr=True)
         columns = (*rich.Progress.get_default_columns(), rich.MofNCompleteColumn())
-        self._progress: Any = rich.Progress(*columns, console=console)
+        self._progress: Any = rich.Progress(
+            *columns, console=console, disable=not console.is_terminal
+        )
         self._progress.start()
         self._task = self._progress.add_task("samples", total=None)
         return lambda done, total: self._progress.update(self._task, completed=done, total=total)

@@ -1,11 +1,9 @@
 """`rankreward eval`: let a policy answer a data set, and say how well."""
 
-import json
-import sys
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
+from rankreward.cli import results
 from rankreward.cli.choices import (
     Bar,
     check_segmenter,
@@ -13,18 +11,21 @@ from rankreward.cli.choices import (
     make_policy,
     make_segmenter,
     open_samples,
+    protocol_names,
     read_shard,
-    recipe_of,
+    recipe_names,
+    segmenter_names,
     sized_recipe,
+    split_names,
 )
-from rankreward.cli.terminal import show_json
+from rankreward.cli.results import Format
+from rankreward.cli.terminal import closing, show_json, stopping
 from rankreward.errors import InputError, require
-from rankreward.recipe import Recipe
 
 if TYPE_CHECKING:
     import typer
 
-Format = Literal["table", "markdown", "csv", "json"]
+    from rankreward.recipe import Recipe
 
 
 def register(commands: "typer.Typer") -> None:
@@ -43,19 +44,29 @@ def register(commands: "typer.Typer") -> None:
     group = typer.Typer(no_args_is_help=True, cls=RunUnlessTold)
     commands.add_typer(group, name="eval")
 
-    @group.callback()
+    @group.callback(epilog="rankreward eval DATA ... is short for rankreward eval run DATA ...")
     def _() -> None:
-        """Evaluate a policy: completions, masks, measures with intervals, pictures."""
+        """Evaluate a policy on a data set."""
 
     _register_run(group)
-    _register_summary(group)
-    _register_compare(group)
+    results.register(group)
 
 
 def _register_run(group: "typer.Typer") -> None:
     import typer
 
-    @group.command("run")
+    @group.command(
+        "run",
+        epilog=closing(
+            "rankreward eval digits:20 --frame 84 --policy answers.jsonl \\\n"
+            "--segmenter none --out runs/mine",
+            writes="settings.json and samples-<i>of<n>.jsonl, a line a sample, in the folder of "
+            "--out; when all is answered summary.json, .csv and .md, and index.html, worst.png "
+            "and best.png",
+            note="A line of answers.jsonl is a JSON object with the sample's id and its "
+            "completion. An interrupted run goes on with the same command.",
+        ),
+    )
     def _(
         data: Annotated[str, typer.Argument(help="A folder of Parquet files, or digits:<scenes>.")],
         policy: Annotated[
@@ -66,20 +77,32 @@ def _register_run(group: "typer.Typer") -> None:
             ),
         ],
         out: Annotated[Path, typer.Option(help="The folder for records, tables and pictures.")],
-        recipe: Annotated[str, typer.Option(help="Writes the prompts, reads the answers.")] = (
-            "dr_seg"
-        ),
+        recipe: Annotated[
+            str,
+            typer.Option(
+                help="Writes the prompts, reads the answers.", autocompletion=recipe_names
+            ),
+        ] = "dr_seg",
         frame: Annotated[
             int, typer.Option(help="Side of the policy's images in pixels; 0 is the recipe's.")
         ] = 0,
         segmenter: Annotated[
-            str, typer.Option(help="grabcut, sam2:<name or folder>, or none for boxes alone.")
+            str,
+            typer.Option(
+                help="grabcut, sam2:<name or folder>, or none for boxes alone.",
+                autocompletion=segmenter_names,
+            ),
         ] = "grabcut",
         protocol: Annotated[
-            str, typer.Option(help="seg_zero, seg_zero_no_object, dr_seg, rela or lisa.")
+            str,
+            typer.Option(
+                help="How masks are scored: seg_zero, seg_zero_no_object, dr_seg, rela or lisa.",
+                autocompletion=protocol_names,
+            ),
         ] = "dr_seg",
         split: Annotated[
-            str | None, typer.Option(help="Which of several splits in the folder.")
+            str | None,
+            typer.Option(help="Which of several splits in the folder.", autocompletion=split_names),
         ] = None,
         by: Annotated[str | None, typer.Option(help="A stratum to tell results apart by.")] = None,
         model: Annotated[str, typer.Option(help="The model's name on a server.")] = "",
@@ -87,10 +110,14 @@ def _register_run(group: "typer.Typer") -> None:
             str | None, typer.Option(help="Environment variable that holds a server's key.")
         ] = None,
         adapter: Annotated[str | None, typer.Option(help="A PEFT adapter.")] = None,
-        temperature: Annotated[float, typer.Option(min=0, help="0 for greedy answers.")] = 0.0,
-        top_p: Annotated[float, typer.Option(help="Share of the probability.")] = 1.0,
+        temperature: Annotated[
+            float, typer.Option(min=0, help="Of the sampling; 0 is greedy.")
+        ] = 0.0,
+        top_p: Annotated[float, typer.Option(help="Share of the probability to draw from.")] = 1.0,
         seed: Annotated[int, typer.Option(help="Of the sampling.")] = 0,
-        max_tokens: Annotated[int, typer.Option(min=1, help="The longest answer.")] = 2048,
+        max_tokens: Annotated[
+            int, typer.Option(min=1, help="The longest answer, in tokens.")
+        ] = 2048,
         batch: Annotated[int, typer.Option(min=1, help="Samples at a time.")] = 16,
         limit: Annotated[int, typer.Option(min=0, help="The first so many; 0 is all.")] = 0,
         shard: Annotated[str, typer.Option(help="i/n: every n-th sample from the i-th on.")] = (
@@ -109,13 +136,19 @@ def _register_run(group: "typer.Typer") -> None:
             int, typer.Option(min=0, help="Cards on the page with pictures; 0 for no page.")
         ] = 500,
         format_: Annotated[Format, typer.Option("--format", help="Of the summary.")] = "table",
+        as_json: Annotated[bool, typer.Option("--json", help="As --format json.")] = False,
     ) -> None:
-        """Run, or go on with a run: what is in the folder is not asked again."""
+        """Let a policy answer a data set.
+
+        A folder that holds a part of this run is gone on with: nothing is asked twice. Prints a
+        summary with 95% intervals. POLICY is a checkpoint, a server or a file of completions.
+        """
         from rankreward.evaluation.on_ray import run_on_ray
         from rankreward.evaluation.running import run_policy
         from rankreward.evaluation.summary import find_protocol
         from rankreward.rewards import ClipSimilarity
 
+        format_ = "json" if as_json else format_
         part = read_shard(shard)
         check_segmenter(segmenter)
         find_protocol(protocol)
@@ -138,106 +171,39 @@ def _register_run(group: "typer.Typer") -> None:
             "recipe": loaded, "batch_size": batch, "keep_masks": keep_masks,
             "retry_errors": retry_errors, "similarity": ClipSimilarity() if captions else None,
         }  # fmt: skip
-        if ray:
-            if shard != "0/1":
-                raise InputError(f"--ray: expected no --shard beside it, got {shard}")
-            require("ray", extra="ray").init(ignore_reinit_error=True)
-            run_on_ray(
-                policy_of_task, samples, shards=ray, out=out, make_segmenter=segmenter_of_task,
-                resources={"num_gpus": gpus}, **options,
-            )  # fmt: skip
-        else:
-            asked = policy_of_task(), segmenter_of_task()
-            try:
+        with stopping(f"what is in {out} is kept, and the same command goes on"):
+            if ray:
+                if shard != "0/1":
+                    raise InputError(f"--ray: expected no --shard beside it, got {shard}")
+                require("ray", extra="ray").init(ignore_reinit_error=True)
+                run_on_ray(
+                    policy_of_task, samples, shards=ray, out=out, make_segmenter=segmenter_of_task,
+                    resources={"num_gpus": gpus}, **options,
+                )  # fmt: skip
+            else:
+                asked = policy_of_task(), segmenter_of_task()
                 with Bar() as progress:
                     run_policy(
                         asked[0], samples, out=out, segmenter=asked[1], shard=part,
                         progress=progress, **options,
                     )  # fmt: skip
-            except KeyboardInterrupt:
-                typer.echo(
-                    f"stopped; what is in {out} is kept, and the same command goes on", err=True
-                )
-                raise typer.Exit(130) from None
-        records = _records([out], samples)
-        if len(records) < len(samples):
-            typer.echo("done; when all shards are, give the same command without --shard", err=True)
-            return
-        _summarise(records, protocol, by, None, format_, out)
-        if pictures:
-            page = _draw(out, records, samples, loaded, protocol, by, pictures)
-            typer.echo(f"pictures: {page}, {out}/worst.png, {out}/best.png", err=True)
+            records = _records([out], samples)
+            if len(records) < len(samples):
+                _say_unfinished(len(records), len(samples), format_)
+                return
+            results.summarise(records, protocol, by, None, format_, out)
+            if pictures:
+                page = _draw(out, records, samples, loaded, protocol, by, pictures)
+                typer.echo(f"pictures: {page}, {out}/worst.png, {out}/best.png", err=True)
 
 
-def _register_summary(group: "typer.Typer") -> None:
+def _say_unfinished(done: int, wanted: int, format_: Format) -> None:
+    """Other shards are still to come: there is no summary yet."""
     import typer
 
-    @group.command("summary")
-    def _(
-        runs: Annotated[list[Path], typer.Argument(exists=True, help="Runs, or their files.")],
-        protocol: Annotated[str, typer.Option(help="How masks are scored.")] = "dr_seg",
-        by: Annotated[str | None, typer.Option(help="A stratum to tell results apart by.")] = None,
-        ap: Annotated[
-            Literal["area", "constant", "order"] | None,
-            typer.Option(help="Also COCO's average precision, with this in place of scores."),
-        ] = None,
-        format_: Annotated[Format, typer.Option("--format", help="Of the summary.")] = "table",
-        out: Annotated[Path | None, typer.Option(help="A folder to write the tables to.")] = None,
-    ) -> None:
-        """Merge shards, and sum them up by any protocol; nothing is run again."""
-        from rankreward.evaluation.records import merge
-
-        _summarise(merge(runs), protocol, by, ap, format_, out)
-
-
-def _register_compare(group: "typer.Typer") -> None:
-    import typer
-
-    @group.command("compare")
-    def _(
-        before: Annotated[Path, typer.Argument(exists=True, help="A run.")],
-        after: Annotated[Path, typer.Argument(exists=True, help="Another of the same samples.")],
-        protocol: Annotated[str, typer.Option(help="How masks are scored.")] = "dr_seg",
-        by: Annotated[str | None, typer.Option(help="A stratum to tell results apart by.")] = None,
-        most: Annotated[int, typer.Option(min=0, help="Samples to show that changed most.")] = 10,
-        page: Annotated[
-            Path | None, typer.Option(help="A page with both answers side by side; needs --data.")
-        ] = None,
-        data: Annotated[str, typer.Option(help="What the runs were of, for the page.")] = "",
-        format_: Annotated[Format, typer.Option("--format", help="Of the table.")] = "table",
-    ) -> None:
-        """Paired differences with intervals, and the samples that changed most."""
-        from rankreward.evaluation.comparison import compare_files
-        from rankreward.evaluation.records import merge
-        from rankreward.report.page import write_comparison
-        from rankreward.tables import Sheet
-
-        if page is not None:
-            if not data:
-                raise InputError("--page: expected --data, what the runs were of, got none")
-            recipes = [recipe_of(run) for run in (before, after)]
-            runs = merge(before), merge(after)
-            names = (before.name, after.name)
-            written = write_comparison(
-                page, *runs, open_samples(data, recipes[1]), recipe=recipes[1],
-                recipe_before=recipes[0], protocol=protocol, by=by,
-                names=names if len(set(names)) == 2 else (str(before), str(after)),
-            )  # fmt: skip
-            typer.echo(f"page: {written}", err=True)
-
-        found = compare_files(before, after, protocol, most=most)
-        if by is not None:
-            parts = compare_files(before, after, protocol, by=by)
-            values = {**found.values, **parts.values}
-            found = replace(found, rows=[*found.rows, *parts.rows], values=values)
-        if format_ == "json":
-            show_json(found.as_dict())
-            return
-        _print(found.sheet(), format_)
-        rows = tuple((each.id, each.before, each.after, each.delta) for each in found.changes)
-        if rows and format_ == "table":
-            title = f"changed most, by {found.score}"
-            _print(Sheet(title, ("sample", "before", "after", "difference"), rows), format_)
+    typer.echo("done; when all shards are, give the same command without --shard", err=True)
+    if format_ == "json":
+        show_json({"complete": False, "answered": done, "samples": wanted})
 
 
 def _records(runs: list[Path], samples: Any) -> list[Any]:
@@ -252,7 +218,7 @@ def _draw(
     out: Path,
     records: list[Any],
     samples: Any,
-    recipe: Recipe,
+    recipe: "Recipe",
     protocol: str,
     by: str | None,
     most: int,
@@ -273,46 +239,3 @@ def _draw(
         out / "index.html", records, samples, recipe=recipe, protocol=protocol, by=by, most=most,
         title=out.name, progress=progress("pictures"),
     )  # fmt: skip
-
-
-def _summarise(
-    records: list[Any],
-    protocol: str,
-    by: str | None,
-    ap: Any,
-    format_: Format,
-    out: Path | None,
-) -> None:
-    """Print the summary, and keep it as JSON, CSV and Markdown."""
-    from rankreward.evaluation.summary import summarise
-
-    summary = summarise(records, protocol, ap=ap)
-    if by is not None:
-        rows = [*summary.rows, *summarise(records, protocol, by=by, ap=ap).rows]
-        summary = replace(summary, rows=rows)
-    if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
-        sheet = summary.sheet()
-        (out / "summary.csv").write_text(sheet.csv())
-        (out / "summary.md").write_text(sheet.markdown())
-        (out / "summary.json").write_text(json.dumps(summary.as_dict(), indent=1) + "\n")
-    if format_ == "json":
-        show_json(summary.as_dict())
-        return
-    _print(summary.sheet(), format_)
-    if summary.errors:
-        print(
-            f"{summary.errors} samples could not be judged and are in no measure; the records say "
-            "why, --retry-errors asks again",
-            file=sys.stderr,
-        )
-    if format_ == "table":
-        for code, count in summary.failures.items():
-            print(f"{code}: {count} answers")
-
-
-def _print(sheet: Any, format_: Format) -> None:
-    if format_ == "table":
-        require("rich.console", extra="cli").Console().print(sheet.rich())
-    else:
-        print(sheet.csv() if format_ == "csv" else sheet.markdown(), end="")

@@ -9,41 +9,62 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from rankreward import bench
+from rankreward.cli.terminal import closing, print_table, progress, show_json, stopping
 from rankreward.errors import require
 
 if TYPE_CHECKING:
     import typer
+
+    from rankreward.bench import Row
 
 
 def register(commands: "typer.Typer") -> None:
     """Add the command."""
     import typer
 
-    @commands.command("bench")
+    @commands.command(
+        "bench",
+        epilog=closing(
+            "rankreward bench --seconds 2",
+            "rankreward bench --json figures.json",
+            "rankreward bench --json - > figures.json",
+            writes="the FILE of --json, at the end",
+        ),
+    )
     def _(
         seconds: Annotated[
-            float, typer.Option(min=0.1, help="How long the timing takes in all, roughly.")
+            float, typer.Option(min=0.1, help="How many seconds it takes in all, roughly.")
         ] = 10.0,
         path: Annotated[
             Path | None,
             typer.Option(
-                "--json", metavar="FILE", dir_okay=False, help="Where to write the figures."
+                "--json",
+                metavar="FILE",
+                dir_okay=False,
+                help="Where to write the figures, in seconds; - prints them, and no table.",
             ),
         ] = None,
     ) -> None:
-        """Time ranking and flushing on this machine, in pairs with NumPy."""
+        """Time ranking and flushing here, against NumPy."""
         if path is not None and not path.parent.is_dir():  # said now, not after the timing
             raise typer.BadParameter(f"there is no folder {path.parent}", param_hint="--json")
-        rows = _bench(seconds)
+        with stopping("nothing was written; the same command starts anew"):
+            rows = _time_all(seconds)
+        if path == Path("-"):
+            show_json(_record(rows))
+            return
+        _show(rows)
         if path is not None:
             path.write_text(json.dumps(_record(rows), indent=1) + "\n")
 
 
-def _bench(seconds: float) -> list[bench.Row]:
-    console = require("rich.console", extra="cli").Console()
-    track = require("rich.progress", extra="cli").track
-    rows = list(track(bench.short(seconds), "timing", total=len(bench.CASES), console=console))
+def _time_all(seconds: float) -> "list[Row]":
+    from rankreward import bench
+
+    return list(progress("timing", len(bench.CASES))(bench.short(seconds)))
+
+
+def _show(rows: "Sequence[Row]") -> None:
     table = require("rich.table", extra="cli").Table(
         caption="ratio: how many times as long the rival takes"
     )
@@ -53,8 +74,7 @@ def _bench(seconds: float) -> list[bench.Row]:
     for row in rows:
         low, median, high = (f"{ratio:.1f}" for ratio in row.ratio)
         table.add_row(row.what, _time(row.ours), row.rival, f"{median}x", f"{low}-{high}")
-    console.print(table)
-    return rows
+    print_table(table)
 
 
 def _time(seconds: float) -> str:
@@ -65,7 +85,7 @@ def _time(seconds: float) -> str:
     return f"{seconds * 1e9:.3g} ns"
 
 
-def _record(rows: Sequence[bench.Row]) -> dict[str, Any]:
+def _record(rows: "Sequence[Row]") -> dict[str, Any]:
     """The figures, with what they depend on."""
     return {
         "machine": {

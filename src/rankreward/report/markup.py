@@ -7,21 +7,19 @@ Goes in: cards, what they are filtered by, and tables. Comes out: the text of on
 from __future__ import annotations
 
 import base64
-import hashlib
 import io
 import json
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from html import escape
-from importlib.resources import files
 from pathlib import Path
 from string import Template
 from typing import Any, Literal, NamedTuple
 from urllib.parse import quote
 
 from rankreward.report.cards import Card
+from rankreward.report.frame import content_policy, read_part, table
 from rankreward.tables import Sheet
 
 _NO_STRATUM = "none"  # as in `rankreward.evaluation.summary`
@@ -121,17 +119,17 @@ def page_of(
         label: what the score is called.
         kind: whether entries have one side or two.
     """
-    style, script, entries = _read("page.css"), _read("page.js"), _with_all_strata(entries)
+    style, script, entries = read_part("page.css"), read_part("page.js"), _with_all_strata(entries)
     cards = [_article(place, entry, sources) for place, entry in enumerate(entries)]
     # One pass: what is put in is not looked through for names again.
-    return Template(_read("page.html")).substitute(
-        policy=_policy(style, script),
+    return Template(read_part("page.html")).substitute(
+        policy=content_policy(style, script),
         title=escape(title),
         notice=escape(notice),
         style=style,
         script=script,
         kind=kind,
-        tables="\n".join(map(_table, sheets)),
+        tables="\n".join(map(table, sheets)),
         filters="\n".join(_filters(entries, label, kind)),
         shown=f"{len(entries)} of {len(entries)} samples",
         cards="\n".join(cards),
@@ -146,56 +144,6 @@ def _with_all_strata(entries: Sequence[Entry]) -> list[Entry]:
         replace(entry, facts={**entry.facts, "strata": list(strata.items())})
         for entry, strata in zip(entries, whole, strict=True)
     ]
-
-
-def _read(name: str) -> str:
-    return (files("rankreward.report") / name).read_text(encoding="utf-8")
-
-
-def _policy(style: str, script: str) -> str:
-    """Run this script and no other, wear this style, and load nothing but pictures from here."""
-    hashes = [
-        base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-        for text in (style, script)
-    ]
-    return (
-        "default-src 'none'; base-uri 'none'; form-action 'none'; img-src 'self' data: file:; "
-        f"style-src 'sha256-{hashes[0]}'; script-src 'sha256-{hashes[1]}'"
-    )
-
-
-def _table(sheet: Sheet) -> str:
-    texts = [any(isinstance(row[i], str) for row in sheet.rows) for i in range(len(sheet.header))]
-    head = "".join(
-        f'<th scope="col"{_word(is_text)}>{escape(name)}</th>'
-        for name, is_text in zip(sheet.header, texts, strict=True)
-    )
-    name = sheet.header.index("measure") if "measure" in sheet.header else 0
-    rows = [
-        "".join(_cell(value, head=place == name) for place, value in enumerate(row))
-        for row in sheet.rows
-    ]
-    body = "\n".join(f"<tr>{row}</tr>" for row in rows)
-    title = escape(sheet.title)
-    return (
-        f'<div class="scroll" role="region" aria-label="{title}" tabindex="0"><table>'
-        f"<caption>{title}</caption>\n<thead><tr>{head}</tr></thead>\n"
-        f"<tbody>\n{body}\n</tbody></table></div>"
-    )
-
-
-def _word(is_text: bool) -> str:  # noqa: FBT001
-    return ' class="word"' if is_text else ""
-
-
-def _cell(value: Any, *, head: bool) -> str:
-    text = "-" if value is None or value != value else str(value)  # noqa: PLR0124 - NaN is not itself
-    if isinstance(value, float) and not math.isnan(value):
-        text = f"{value:.4f}"
-    word = _word(isinstance(value, str))
-    return (
-        f'<th scope="row"{word}>{escape(text)}</th>' if head else f"<td{word}>{escape(text)}</td>"
-    )
 
 
 def _filters(entries: Sequence[Entry], label: str, kind: str) -> list[str]:

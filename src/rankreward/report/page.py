@@ -24,6 +24,7 @@ from rankreward.evaluation.samples import Sample
 from rankreward.evaluation.summary import find_protocol, summarise
 from rankreward.recipe import Recipe
 from rankreward.report.cards import Card, Which, make_cards, pick, scored_by
+from rankreward.report.frame import page_file, write_file
 from rankreward.report.markup import Entry, Pictures, page_of
 from rankreward.tables import Sheet
 
@@ -82,7 +83,7 @@ def write_page(
     """
     if not records:
         raise InputError("write_page: expected at least one record, got none")
-    file, protocol = _file(path), find_protocol(protocol)
+    file, protocol = page_file(path), find_protocol(protocol)
     chosen = list(records) if len(records) <= most else pick(records, which, most, protocol)
     cards = make_cards(chosen, samples, recipe=recipe, protocol=protocol, side=side)
     label, store = scored_by(records), Pictures(file, embed)
@@ -92,7 +93,7 @@ def write_page(
     how = "" if len(chosen) == len(records) else f": the {which}, of {len(records)} in the run"
     notice = f"{len(chosen)} samples{how}. low, high: {level:.0%} interval over samples."
     page = page_of(title, notice, sheets, entries, store.sources(), label=label, kind="singles")
-    return _written(file, page)
+    return write_file(file, page)
 
 
 def write_comparison(
@@ -146,7 +147,7 @@ def write_comparison(
         InputError: as in `write_page`; the runs have no judged sample in common, or differ in
             their references.
     """
-    file, protocol = _file(path), find_protocol(protocol)
+    file, protocol = page_file(path), find_protocol(protocol)
     if most < 1:
         raise InputError(f"most: expected at least 1, got {most}")
     if iter(samples) is samples:
@@ -180,15 +181,7 @@ def write_comparison(
     entries.sort(key=lambda entry: ids.index(entry.id))
     notice = _notice(comparison, len(ids), names, level)
     page = page_of(title, notice, sheets, entries, store.sources(), label=label, kind="pairs")
-    return _written(file, page)
-
-
-def _file(path: str | Path) -> Path:
-    file = Path(path)
-    if file.suffix.lower() not in (".html", ".htm"):
-        file = file / "index.html"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    return file
+    return write_file(file, page)
 
 
 def _sheets(
@@ -205,12 +198,6 @@ def _sheets(
         rows = tuple(whole.failures.items())
         sheets.append(Sheet("What was wrong", ("failure", "samples"), rows))
     return sheets
-
-
-def _written(file: Path, page: str) -> Path:
-    # Half a surrogate pair is no character, and a policy can write one.
-    file.write_bytes(page.encode("utf-8", "replace"))
-    return file
 
 
 def _entry(
