@@ -1,5 +1,6 @@
 # make demo: train a tiny Qwen2.5-VL with the ranked reward.  make test: every check of the core and
 # TRL.  make test-trainers: verl and the plugins, each in an environment of its own.
+# make docs: these pages as HTML, with every plot and notebook made anew.
 # make bench: every figure of docs/performance.md, in five minutes on two quiet cores.
 PYTHON ?= python3
 SEED ?= 0
@@ -7,7 +8,7 @@ STEPS ?= 150
 BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test test-trainers test-verl test-plugins bench clean
+.PHONY: demo test test-trainers test-verl test-plugins bench docs linkcheck clean
 
 demo: .venv/demo
 	$(BIN)/python examples/digits/demo.py --seed $(SEED) --steps $(STEPS) --out runs/demo
@@ -35,6 +36,17 @@ bench: .venv/test
 	$(BIN)/python benchmarks/report.py
 	$(BIN)/python benchmarks/simulate.py
 
+# Into build/docs: every page, plot and notebook. A warning, a dead link or a public name on no page
+# of the API is an error.
+docs: .venv/docs
+	@rm -rf build/docs build/doctrees docs/plots
+	OMP_NUM_THREADS=1 $(BIN)/python -m sphinx -n -W --keep-going -q -d build/doctrees docs build/docs
+	@echo "Open build/docs/index.html"
+
+# The links that leave the pages, for which it needs the network.
+linkcheck: .venv/docs
+	$(BIN)/python -m sphinx -b linkcheck -d build/doctrees docs build/linkcheck
+
 # torch goes in first and alone: without it another package may bring a build of several gigabytes.
 .venv/torch: constraints.txt
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "Python 3.11 or newer is needed"'
@@ -51,6 +63,10 @@ bench: .venv/test
 	$(BIN)/pip install -q -c constraints.txt -e '.[demo,ray,bench,dev]'
 	@touch $@
 
+.venv/docs: .venv/demo
+	$(BIN)/pip install -q -c constraints.txt -e '.[docs]'
+	@touch $@
+
 # All pinned: the trainers' own lists hold vLLM, DeepSpeed and flash-attn, which need a GPU.
 .venv-%/ready: constraints-%.txt pyproject.toml
 	$(PYTHON) -m venv $(@D)
@@ -59,4 +75,4 @@ bench: .venv/test
 	@touch $@
 
 clean:
-	rm -rf .venv .venv-verl .venv-plugins runs .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-verl .venv-plugins runs build docs/plots .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
 import re
 from collections.abc import Callable, Sequence
@@ -14,6 +12,7 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 from builders import G1, G2, entry, wrap
+from pages import run
 
 import rankreward as rr
 from rankreward import kinds as models
@@ -290,38 +289,6 @@ def test_the_paper_form_keeps_what_the_released_code_breaks() -> None:
 
 
 # -- the pages run --------------------------------------------------------------------------------
-
-
-def promises(block: str) -> list[str]:
-    """What the prints of a block say that they print, in the comments below them."""
-    lines: list[str] = []
-    for said_by in re.finditer(r"^ *print\(.*\)\n((?: *# .*\n)*)", block, re.MULTILINE):
-        assert said_by[1], said_by[0]
-        lines += [line.strip().removeprefix("# ") for line in said_by[1].splitlines()]
-    return lines
-
-
-def run(page: Path, folder: Path) -> int:
-    """Run a page's blocks in order, as one program, and count the lines that came true.
-
-    A YAML block is saved under the name in its first line, ``# name.yaml``.
-    """
-    namespace: dict[str, Any] = {"__name__": f"docs_{page.stem}"}
-    checked = 0
-    for kind, block in re.findall(
-        r"```(python|yaml)\n(.*?)```", page.read_text("utf-8"), re.DOTALL
-    ):
-        if kind == "yaml":
-            name, _, _ = block.removeprefix("# ").partition("\n")
-            (folder / name).write_text(block)
-            continue
-        printed = io.StringIO()
-        with contextlib.redirect_stdout(printed):
-            exec(block, namespace)  # noqa: S102 - our own pages
-        promised = promises(block)
-        assert printed.getvalue().splitlines() == promised
-        checked += len(promised)
-    return checked
 
 
 @pytest.mark.parametrize(

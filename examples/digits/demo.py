@@ -1,7 +1,8 @@
 """Train the tiny policy with the ranked reward, and show that it got better.
 
 Evaluates the start on held-out digits, runs GRPO (TRL's own trainer) with the `dr_seg` reward,
-evaluates again, prints one table and writes curves, distributions and pictures to a folder.
+evaluates again, prints one table and writes curves, distributions, pictures and a page of the run
+to a folder.
 
     python examples/digits/demo.py --seed 0 --out runs/demo
 """
@@ -41,7 +42,8 @@ from policy import RECIPE, START, generate, load, text_tokens_only
 from rankreward.adapters.trl import RankReward
 from rankreward.datasets.digits import Scene, scenes, to_dataset
 from rankreward.evaluation import Evaluation, GrabCut, compare, evaluate
-from rankreward.report import contact_sheet, plot_curves, plot_ecdf
+from rankreward.logs.runs import read_run
+from rankreward.report import contact_sheet, plot_curves, plot_ecdf, write_run_page
 
 PROMPTS, ROLLOUTS = 16, 8
 MODES = ("greedy", "sampled")
@@ -97,13 +99,14 @@ def main() -> None:
     model.save_pretrained(args.out / "policy")
     answers = {"before": answers_before, "after": answers_after}
     draw(args.out, log, windows.rows, held_out, answers)
+    page = write_run_page(args.out / "report.html", [read_run(args.out)])
     console.print(as_table(result))
     console.print(", ".join(f"{part} {seconds:.0f} s" for part, seconds in clock.items()))
     console.print(
         "The reward in the log starts high and levels off: ranks are taken among recent rollouts, "
         "which get better too. The raw metrics show the progress."
     )
-    console.print(f"Pictures, log and policy: {args.out}/")
+    console.print(f"Pictures, log and policy: {args.out}/, all curves: {page}")
 
 
 def parse_args() -> argparse.Namespace:
