@@ -13,10 +13,8 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from rankreward.logs.contestants import read_contestants
-from rankreward.logs.reading import read_log
-from rankreward.logs.replay import Replayed, replay
-from rankreward.logs.steps import chunks
+from rankreward.logs import chunks, read_log
+from rankreward.replay import Replayed, read_contestants, replay
 from rankreward.report.replay_plots import plot_dead_groups, plot_shares
 
 LOG = Path(__file__).parent.parent / "examples" / "logs" / "digits.jsonl.gz"

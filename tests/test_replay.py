@@ -13,10 +13,10 @@ from builders import entry, wrap
 
 import rankreward as rr
 from rankreward.errors import ConfigError, InputError
-from rankreward.logs.contestants import Contestant, read_contestants
-from rankreward.logs.replay import Replay, replay
-from rankreward.logs.replay_tables import detail_sheets, sheets, verdict
 from rankreward.logs.rows import BadRow, Chunk, LogRow
+from rankreward.replay.contestants import Contestant, read_contestants
+from rankreward.replay.replaying import Replay, replay
+from rankreward.replay.tables import detail_sheets, sheets, verdict
 
 TWO = ("dr_seg", "vision_reasoner")
 

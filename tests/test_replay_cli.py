@@ -25,9 +25,9 @@ from typer.testing import CliRunner
 from rankreward import cli
 from rankreward.cli.replaying import spread
 from rankreward.errors import InputError, MissingExtraError
-from rankreward.logs.contestants import read_contestants
-from rankreward.logs.replay import replay
 from rankreward.logs.rows import Chunk, LogRow
+from rankreward.replay.contestants import read_contestants
+from rankreward.replay.replaying import replay
 from rankreward.report import replay_plots
 
 ROOT = Path(__file__).parent.parent

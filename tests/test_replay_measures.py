@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from replay_twin import Paid
 
-from rankreward.logs.agreement import PAIR, Earned, earned, pair_sums
-from rankreward.logs.replay_cases import because
-from rankreward.logs.replay_shares import OF_TERMS, own_measures, own_sums
-from rankreward.logs.replay_sums import Measured, StepSums
 from rankreward.recipe import Recipe
+from rankreward.replay.agreement import PAIR, Earned, earned, pair_sums
+from rankreward.replay.cases import because
+from rankreward.replay.shares import OF_TERMS, own_measures, own_sums
+from rankreward.replay.sums import Measured, StepSums
 from rankreward.rewards.scorer import RewardBatch
 from rankreward.shaping.groups import group_index
 

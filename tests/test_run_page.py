@@ -23,11 +23,11 @@ from test_page import Page
 import rankreward.report as rp
 from rankreward.cli import main
 from rankreward.errors import InputError
-from rankreward.logs.runs import Example, Run, Window, read_run
 from rankreward.report import chart, run_charts, write_run_page
 from rankreward.report.frame import visible
 from rankreward.report.run_page import EXAMPLES, summary
 from rankreward.report.run_svg import ends, figure, numbers
+from rankreward.runs.reading import Example, Run, Window, read_run
 
 BAD = f"{HOSTILE}\x00\u2028$\\alpha$"
 
@@ -408,7 +408,7 @@ def test_command_prints_json_and_compares(
 def test_page_needs_no_optional_package() -> None:
     """Reading a run and writing its page load neither matplotlib nor any other optional package."""
     code = (
-        "import sys, rankreward.logs.runs, rankreward.report.run_page\n"
+        "import sys, rankreward.runs.reading, rankreward.report.run_page\n"
         "print({'matplotlib', 'PIL', 'pyarrow', 'tensorboard', 'torch', 'datasets'} & {*sys.modules})"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -16,9 +16,7 @@ from numpy.typing import NDArray
 
 import rankreward as rr
 from rankreward import shaping
-from rankreward.logs.reading import read_log
-from rankreward.logs.rows import LogRow
-from rankreward.logs.steps import chunks
+from rankreward.logs import LogRow, chunks, read_log
 
 LOG = Path(__file__).resolve().parents[2] / "examples" / "logs" / "digits.jsonl.gz"
 RECIPE = rr.Recipe.load("dr_seg").resized(84)

@@ -42,8 +42,8 @@ from policy import RECIPE, START, generate, load, text_tokens_only
 from rankreward.adapters.trl import RankReward
 from rankreward.datasets.digits import Scene, scenes, to_dataset
 from rankreward.evaluation import Evaluation, GrabCut, compare, evaluate
-from rankreward.logs.runs import read_run
 from rankreward.report import contact_sheet, plot_curves, plot_ecdf, write_run_page
+from rankreward.runs import read_run
 
 PROMPTS, ROLLOUTS = 16, 8
 MODES = ("greedy", "sampled")

@@ -94,11 +94,11 @@ def register(commands: "typer.Typer") -> None:
         ] = 10,
     ) -> None:
         """What rollouts would have earned under other recipes, and how far these agree."""
-        from rankreward.logs.contestants import read_contestants
         from rankreward.logs.reading import read_log, size_of
-        from rankreward.logs.replay import Replay
-        from rankreward.logs.replay_files import as_dict, settings
         from rankreward.logs.steps import LIMIT, WITH_IMAGES, chunks
+        from rankreward.replay.contestants import read_contestants
+        from rankreward.replay.files import as_dict, settings
+        from rankreward.replay.replaying import Replay
 
         check_segmenter(segmenter)
         check_out(out, log)
@@ -165,7 +165,7 @@ def _say(text: str) -> None:
 
 def _write(out: Path, found: Any, by_step: Iterator[Any], asked: dict[str, Any]) -> None:
     """All that goes into the folder; the plots only where they can be drawn."""
-    from rankreward.logs.replay_files import write
+    from rankreward.replay.files import write
     from rankreward.report.replay_page import write_page
     from rankreward.report.replay_plots import write_plots
 
@@ -182,7 +182,7 @@ def _write(out: Path, found: Any, by_step: Iterator[Any], asked: dict[str, Any])
 
 
 def _print(found: Any, show: int, *, details: bool) -> None:
-    from rankreward.logs.replay_tables import detail_sheets, terminal_sheets, verdict
+    from rankreward.replay.tables import detail_sheets, terminal_sheets, verdict
     from rankreward.report.frame import visible
 
     shown = [*terminal_sheets(found), *(detail_sheets(found) if details else ())]

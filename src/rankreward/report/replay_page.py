@@ -13,8 +13,8 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from rankreward.logs.replay import Replayed
-from rankreward.logs.replay_tables import detail_sheets, terminal_sheets, verdict
+from rankreward.replay.replaying import Replayed
+from rankreward.replay.tables import detail_sheets, terminal_sheets, verdict
 from rankreward.report.frame import (
     content_policy,
     page_file,

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rankreward.errors import InputError, require
-from rankreward.logs.replay import Replayed
-from rankreward.logs.replay_tables import correlations
+from rankreward.replay.replaying import Replayed
+from rankreward.replay.tables import correlations
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

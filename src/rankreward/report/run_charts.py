@@ -1,6 +1,6 @@
 """What there is to draw of a run.
 
-Goes in: a `rankreward.logs.runs.Run`, or several. Comes out: `Chart`s.
+Goes in: a `rankreward.runs.reading.Run`, or several. Comes out: `Chart`s.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from typing import Literal
 import numpy as np
 
 from rankreward.errors import InputError
-from rankreward.logs.runs import Run, Window
-from rankreward.logs.runs_names import (
+from rankreward.report.chart import MOST, POINTS, Chart, Floats, Line
+from rankreward.runs.names import (
     CHARACTERS,
     DEAD,
     ENTROPY,
@@ -24,7 +24,7 @@ from rankreward.logs.runs_names import (
     SECONDS,
     TOKENS,
 )
-from rankreward.report.chart import MOST, POINTS, Chart, Floats, Line
+from rankreward.runs.reading import Run, Window
 
 
 def reward_chart(run: Run) -> Chart:

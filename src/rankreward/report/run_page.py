@@ -1,6 +1,6 @@
 """A training run as a page to look at, or several runs with their curves over one another.
 
-Goes in: runs, as `rankreward.logs.runs.read_run` reads them. Comes out: one HTML file that works
+Goes in: runs, as `rankreward.runs.reading.read_run` reads them. Comes out: one HTML file that works
 offline, without scripts and in both themes. What a policy or a log says is text in it and nothing
 else; the page's own policy (a Content-Security-Policy) lets nothing run and loads nothing.
 """
@@ -16,8 +16,6 @@ from string import Template
 from typing import Any
 
 from rankreward.errors import InputError
-from rankreward.logs.runs import Example, Run
-from rankreward.logs.runs_names import CHARACTERS, DEAD, ENTROPY, GROUP_STD, REWARD, TOKENS
 from rankreward.report import run_charts
 from rankreward.report.chart import MOST, Chart
 from rankreward.report.frame import (
@@ -29,6 +27,8 @@ from rankreward.report.frame import (
     write_file,
 )
 from rankreward.report.run_svg import ends, figure
+from rankreward.runs.names import CHARACTERS, DEAD, ENTROPY, GROUP_STD, REWARD, TOKENS
+from rankreward.runs.reading import Example, Run
 from rankreward.tables import Sheet
 
 EXAMPLES = 60  # on a page at most
@@ -59,7 +59,7 @@ def write_run_page(path: str | Path, runs: Sequence[Run], *, title: str = "") ->
         InputError: there is no run, or there are more than 12.
 
     Example:
-        >>> from rankreward.logs.runs import read_run
+        >>> from rankreward.runs.reading import read_run
         >>> from rankreward.report import write_run_page
         >>> # write_run_page("report.html", [read_run("runs/demo")])
     """

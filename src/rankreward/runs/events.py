@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from rankreward.errors import MissingExtraError
-from rankreward.logs.runs_lines import LARGEST, merged
-from rankreward.logs.runs_names import OF_TRAINERS, renamed
-from rankreward.logs.runs_parts import Entry, Notes
+from rankreward.runs.lines import LARGEST, merged
+from rankreward.runs.names import OF_TRAINERS, renamed
+from rankreward.runs.parts import Entry, Notes
 
 _READER = "tensorboard.backend.event_processing.event_accumulator"
 PATTERN = "events.out.tfevents.*"

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from rankreward.errors import CheckpointError
-from rankreward.logs.runs_parts import Notes, Window
+from rankreward.runs.parts import Notes, Window
 from rankreward.quantiles.checkpoint import load_state
 
 MOST = 6  # more curves over one another cannot be told apart

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from rankreward.logs.runs_names import renamed
-from rankreward.logs.runs_parts import Entry, Notes
+from rankreward.runs.names import renamed
+from rankreward.runs.parts import Entry, Notes
 
 LARGEST = 1e100  # sums of what is beyond are not finite any more
 
@@ -24,7 +24,7 @@ def read_entries(path: Path, table: Mapping[str, str], notes: Notes) -> list[Ent
     Args:
         path: lines of JSON, each a mapping with ``step`` and figures, flat, nested (EasyR1) or
             under ``data`` (verl); or a JSON file whose ``log_history`` is a list of such mappings.
-        table: what to call which figure; see `rankreward.logs.runs_names`.
+        table: what to call which figure; see `rankreward.runs.names`.
         notes: where to say what was left out.
 
     Returns:

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 
 from rankreward.errors import MissingExtraError, RankRewardError, require
-from rankreward.logs.runs_lines import json_lines
-from rankreward.logs.runs_names import DEAD, GROUP_STD
-from rankreward.logs.runs_parts import Example, Notes
-from rankreward.logs.runs_windows import numbered, spread
+from rankreward.runs.lines import json_lines
+from rankreward.runs.names import DEAD, GROUP_STD
+from rankreward.runs.parts import Example, Notes
+from rankreward.runs.windows import numbered, spread
 from rankreward.parsing import Failure
 from rankreward.parsing.response import parse_for
 from rankreward.recipe import Recipe

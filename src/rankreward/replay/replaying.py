@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from rankreward.errors import InputError
-from rankreward.logs.agreement import PAIR, Ratio, earned, pair_sums
-from rankreward.logs.contestants import Contestant
-from rankreward.logs.replay_cases import Cases, Payment
-from rankreward.logs.replay_shares import own_measures, own_sums
-from rankreward.logs.replay_sums import Key, Measured, StepSums
 from rankreward.logs.rows import BadRow, Chunk, LogRow
+from rankreward.replay.agreement import PAIR, Ratio, earned, pair_sums
+from rankreward.replay.cases import Cases, Payment
+from rankreward.replay.contestants import Contestant
+from rankreward.replay.shares import own_measures, own_sums
+from rankreward.replay.sums import Key, Measured, StepSums
 from rankreward.shaping.groups import group_index
 
 BAD_SHOWN = 20  # rows that are named; all are counted

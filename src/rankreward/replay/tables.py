@@ -8,10 +8,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from rankreward.logs.agreement import PAIR
-from rankreward.logs.replay import Replayed
-from rankreward.logs.replay_shares import OF_METRICS, OF_TERMS
-from rankreward.logs.replay_sums import Measured
+from rankreward.replay.agreement import PAIR
+from rankreward.replay.replaying import Replayed
+from rankreward.replay.shares import OF_METRICS, OF_TERMS
+from rankreward.replay.sums import Measured
 from rankreward.tables import Sheet
 
 ENDS = ("value", "low", "high", "first third", "second third", "last third", "groups")

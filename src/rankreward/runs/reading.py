@@ -20,12 +20,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from rankreward.errors import InputError
-from rankreward.logs.runs_events import PATTERN, read_events
-from rankreward.logs.runs_examples import from_dumps, from_score, from_tables
-from rankreward.logs.runs_lines import json_lines, merged, read_entries
-from rankreward.logs.runs_names import OF_TRAINERS, OWN
-from rankreward.logs.runs_parts import Entry, Example, Notes, Run, Window
-from rankreward.logs.runs_windows import numbered, read_windows
+from rankreward.runs.events import PATTERN, read_events
+from rankreward.runs.examples import from_dumps, from_score, from_tables
+from rankreward.runs.lines import json_lines, merged, read_entries
+from rankreward.runs.names import OF_TRAINERS, OWN
+from rankreward.runs.parts import Entry, Example, Notes, Run, Window
+from rankreward.runs.windows import numbered, read_windows
 
 __all__ = ["Example", "Run", "Window", "read_run"]
 

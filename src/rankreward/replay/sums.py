@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from rankreward.logs.agreement import Ratio
+from rankreward.replay.agreement import Ratio
 
 Floats = NDArray[np.float64]
 Key = tuple[tuple[str, ...], str]  # labels of the recipes, and the name of a sum or a measure
@@ -29,7 +29,7 @@ class Measured:
 
     Attributes:
         labels: of the recipe, or of the two, that it is of.
-        name: the measure's; see `rankreward.logs.agreement` and `rankreward.logs.replay_shares`.
+        name: the measure's; see `rankreward.replay.agreement` and `rankreward.replay.shares`.
         value: over all steps; NaN where nothing defines it.
         low: lower end of its interval; NaN with one step.
         high: upper end.

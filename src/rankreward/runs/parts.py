@@ -69,7 +69,7 @@ class Run:
         name: its folder's name.
         source: who wrote it, such as ``"TRL"``.
         entries: a mapping a step, in order: ``step``, and numbers by name. Names are those of
-            `rankreward.logs.runs_names`; a figure that was not logged is not there.
+            `rankreward.runs.names`; a figure that was not logged is not there.
         windows: by step, then by key.
         examples: rollouts with failures, and the best and worst paid where they are known.
         recipe: the recipe's name; empty where unknown.

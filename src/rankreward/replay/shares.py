@@ -11,8 +11,8 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from rankreward.logs.agreement import Earned, Ratio
 from rankreward.recipe import Recipe
+from rankreward.replay.agreement import Earned, Ratio
 from rankreward.rewards.scorer import RewardBatch
 from rankreward.shaping.groups import Index, centred
 

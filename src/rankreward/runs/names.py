@@ -39,7 +39,7 @@ def renamed(figures: Mapping[str, float], table: Mapping[str, str]) -> dict[str,
         table: `OF_TRAINERS` or `OWN`.
 
     Example:
-        >>> from rankreward.logs.runs_names import OF_TRAINERS, renamed
+        >>> from rankreward.runs.names import OF_TRAINERS, renamed
         >>> renamed({"critic/score/mean": 2.0, "reward/rankreward/failures": 0.0}, OF_TRAINERS)
         {'rankreward/failures': 0.0, 'reward': 2.0}
     """

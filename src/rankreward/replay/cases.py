@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from rankreward.logs.agreement import Earned, cosines, distances
 from rankreward.logs.rows import LogRow
+from rankreward.replay.agreement import Earned, cosines, distances
 from rankreward.rewards.scorer import RewardBatch
 from rankreward.shaping.groups import Index
 

@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import Any
 
 import rankreward
-from rankreward.logs.contestants import Contestant
-from rankreward.logs.replay import Replayed
-from rankreward.logs.replay_sums import Measured
-from rankreward.logs.replay_tables import sheets, verdict
+from rankreward.replay.contestants import Contestant
+from rankreward.replay.replaying import Replayed
+from rankreward.replay.sums import Measured
+from rankreward.replay.tables import sheets, verdict
 
 
 def settings(contestants: Sequence[Contestant], log: Sequence[str]) -> dict[str, Any]:
