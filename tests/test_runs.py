@@ -29,7 +29,7 @@ from rankreward.parsing.response import parse_for
 from rankreward.quantiles.checkpoint import save_state
 from rankreward.runs.examples import A_CODE
 from rankreward.runs.lines import read_entries
-from rankreward.runs.names import DEAD, GROUP_STD, OF_TRAINERS, OWN, TOKENS
+from rankreward.runs.names import DEAD, GROUP_STD, OF_TRAINERS, OWN, TOKENS, renamed
 from rankreward.runs.parts import Notes
 from rankreward.runs.reading import Run, read_run
 from rankreward.runs.windows import MOST, spread
