@@ -51,7 +51,7 @@ def test_readme_prints_what_its_comments_say() -> None:
         for line, promise in zip(printed.getvalue().splitlines(), promised, strict=False):
             assert line == promise
             checked += 1
-    assert checked == 9
+    assert checked == 10
 
 
 def test_readme_names_every_folder() -> None:
