@@ -54,7 +54,7 @@ def draw() -> str:
 
 
 def shares(found: Replayed, label: str) -> dict[str, float]:
-    """Term to its share of the variance of the advantages; the small ones together."""
+    """Term to its share of what drives the advantages; the small ones together."""
     terms = {name: each.value for name, each in found.of("advantage", label).items()}
     large = {name: terms.get(name, 0.0) for name in ("iou", "point", "count", "box")}
     rest = float(np.nansum([value for name, value in terms.items() if name not in large]))

@@ -216,6 +216,51 @@ def exact(completions, references):
     ]
 
 
+def each_found(completions, references, pay):
+    """A share of what there is to find, for answers that can be read."""
+    paid = []
+    for text, reference in zip(completions, references, strict=True):
+        said, truth = read(text), json.loads(reference)
+        if said is None or not truth:
+            paid.append(float(said == truth))
+        else:
+            paid.append(float(pay(said, truth)))
+    return paid
+
+
+def recall_alone(completions, references):
+    """Recall alone: an object is found if any box is near it, so that boxes everywhere are free."""
+
+    def pay(said, truth):
+        return np.mean([any(iou(one, other) >= 0.5 for one in said) for other in truth])
+
+    return each_found(completions, references, pay)
+
+
+def one_hit(completions, references):
+    """One hit: a box near any of the objects is paid as if all were found."""
+
+    def pay(said, truth):
+        return any(iou(one, other) >= 0.5 for one in said for other in truth)
+
+    return each_found(completions, references, pay)
+
+
+def coverage(completions, references):
+    """Coverage: the intersection over the area of the object, of which the frame has all."""
+
+    def covered(one, other):
+        a, b = np.array(box(one), float), np.array(box(other), float)
+        sides = np.maximum(np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2]), 0)
+        return float(np.prod(sides) / np.prod(b[2:] - b[:2]))
+
+    def pay(said, truth):
+        pairs = matched(said, truth, covered)
+        return sum(covered(*pair) for pair in pairs) / max(len(said), len(truth))
+
+    return each_found(completions, references, pay)
+
+
 DEFECTS = {
     # defect: (schema, the invariant that finds it, the same without the defect)
     thresholds: ("boxes", "answer_order", sound),
@@ -228,4 +273,7 @@ DEFECTS = {
     best_of_each: ("boxes", "duplicates", sound),
     substring: ("text", "right_beats_wrong", exact),
     relative: ("text", "right_beats_wrong", exact),
+    recall_alone: ("boxes", "extra_object", sound),
+    one_hit: ("boxes", "missing_object", sound),
+    coverage: ("boxes", "whole_frame", sound),
 }

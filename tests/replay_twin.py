@@ -1,7 +1,7 @@
 """The measures of a replay, slowly: one rollout, one pair, one group at a time.
 
 Goes in: steps of rollouts, each with its group and what recipes paid it, term by term. Comes out:
-the measures by name. Nothing is shared with `rankreward.logs` but the definitions.
+the measures by name. Nothing is shared with `rankreward.replay` but the definitions.
 """
 
 from __future__ import annotations
@@ -131,11 +131,10 @@ def shares(steps: Sequence[Step], kind: str, recipe: int = 0) -> dict[str, float
     for step in steps:
         if kind == "total":
             sets.append((step, 1.0))
-        for group in groups_of(step) if kind != "total" else []:
-            if kind == "within":
-                sets.append((group, 1.0))
-            elif has_signal(group, recipe):
-                sets.append((group, spread(rewards(group, recipe)) + 1e-6))
+        else:
+            sets += [(group, 1.0) for group in groups_of(step)]
+    if kind == "advantage":
+        return drives(steps, recipe)
     names = list(steps[0][0].terms[recipe])
     tops = {
         name: math.fsum(covariance(rows, name, recipe) / by**2 for rows, by in sets)
@@ -144,11 +143,25 @@ def shares(steps: Sequence[Step], kind: str, recipe: int = 0) -> dict[str, float
     return {name: ratio(top, math.fsum(tops.values())) for name, top in tops.items()}
 
 
+def drives(steps: Sequence[Step], recipe: int) -> dict[str, float]:
+    """Mean over groups with a signal of each term's part, the parts' sizes adding up to 1."""
+    names = list(steps[0][0].terms[recipe])
+    found: dict[str, list[float]] = {name: [] for name in names}
+    for group in (group for step in steps for group in groups_of(step)):
+        parts = {name: covariance(group, name, recipe) for name in names}
+        size = math.fsum(abs(part) for part in parts.values())
+        if has_signal(group, recipe) and size > 0:
+            for name, part in parts.items():
+                found[name].append(part / size)
+    return {name: mean(values) for name, values in found.items()}
+
+
 def covariance(rows: Step, name: str, recipe: int) -> float:
     """Of a term with the reward, times the number of rows."""
     term = [each.terms[recipe][name] for each in rows]
     total = [each.reward(recipe) for each in rows]
-    return math.fsum((a - mean(term)) * (b - mean(total)) for a, b in zip(term, total, strict=True))
+    apart = [round(value - mean(total), 9) for value in total]
+    return math.fsum((a - mean(term)) * b for a, b in zip(term, apart, strict=True))
 
 
 def metric_shares(
@@ -161,7 +174,7 @@ def metric_shares(
             for name in step[0][1]:
                 values = [row[name] for where, row in step if where == group]
                 values = [value for value in values if not math.isnan(value)]
-                apart = [(value - mean(values)) ** 2 for value in values]
+                apart = [round(value - mean(values), 9) ** 2 for value in values]
                 squares.setdefault(name, []).extend(apart)
     total = math.fsum(each for column in squares.values() for each in column)
     return {name: ratio(math.fsum(column), total) for name, column in squares.items()}

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
+import itertools
 import json
 import os
 import re
+import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,16 +17,20 @@ from typing import Any
 
 import datasets
 import numpy as np
+import pyarrow as pa
 import pytest
 import typer
 import yaml
+from calling import call
 from data_makers import coco, disc, write_json
+from log_makers import rollouts, write_lines
 from PIL import Image
+from pyarrow import parquet
 from typer.testing import CliRunner
 
 import rankreward as rr
 from policy import answer
-from rankreward import cli
+from rankreward import bench, cli
 from rankreward.cli.choices import PROTOCOL_NAMES
 from rankreward.cli.terminal import show_json
 from rankreward.datasets.digits import scenes
@@ -32,7 +40,7 @@ from rankreward.parsing import SCHEMAS
 BASH = "/bin/bash"
 PROGRAM = Path(sys.executable).with_name("rankreward")
 HEAVY = ("numpy", "scipy", "numba", "pydantic", "yaml", "torch", "datasets", "matplotlib", "PIL")
-NEEDS_A_LOG = {"score", "replay", "report"}  # their own tests run their examples
+ROOT = Path(__file__).parents[1]
 
 
 def run(
@@ -70,11 +78,19 @@ def examples_of(text: str) -> list[str]:
 
 
 EXAMPLES = [
-    (path, example)
-    for path in LEAVES
-    if path[0] not in NEEDS_A_LOG
-    for example in examples_of(COMMANDS[path].epilog or "")
+    (path, example) for path in LEAVES for example in examples_of(COMMANDS[path].epilog or "")
 ]
+
+
+EVAL = "eval digits:20 --frame 84 --policy answers.jsonl --segmenter none"
+STEPS = 4  # of the library's log
+
+
+def good(arguments: str, cwd: Path) -> str:
+    """A command that is to succeed; what it prints."""
+    done = call(*shlex.split(arguments), cwd=cwd)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 @pytest.fixture(scope="module")
@@ -89,16 +105,39 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         with Image.open(path) as image:
             mask = disc(image.height, image.width, image.height // 2, image.width // 2, 9)
         Image.fromarray(mask.astype("uint8")).save(folder / "masks" / f"{path.stem}.png")
-    (folder / "mine.yaml").write_text(run("recipes", "dr_seg").stdout)
+    (folder / "mine.yaml").write_text(call("recipes", "dr_seg").stdout)
     texts = [answer(scene) for scene in scenes(20, seed=0, split="eval")]
-    lines = [json.dumps({"id": f"scene-{i}", "completion": text}) for i, text in enumerate(texts)]
-    (folder / "answers.jsonl").write_text("\n".join(lines) + "\n")
-    commands = "data build coco instances.json --images images --out data/train"
-    assert run(*commands.split(), cwd=folder).returncode == 0
-    for name in ("mine", "before", "after"):
-        commands = "eval digits:20 --frame 84 --policy answers.jsonl --segmenter none --pictures 0"
-        assert run(*commands.split(), "--out", f"runs/{name}", cwd=folder).returncode == 0
+    write_lines(
+        folder / "answers.jsonl",
+        [{"id": f"scene-{i}", "completion": text} for i, text in enumerate(texts)],
+    )
+    good("data build coco instances.json --images images --out data/train", folder)
+    good(f"{EVAL} --out runs/mine --pictures 0", folder)
+    for name in ("before", "after"):
+        shutil.copytree(folder / "runs/mine", folder / "runs" / name)
+    put_logs(folder)
+    good("score rollouts.jsonl --recipe dr_seg --out runs/demo", folder)
+    for name in ("a", "b"):
+        shutil.copytree(folder / "runs/demo", folder / "runs" / name)
     return folder
+
+
+def put_logs(folder: Path) -> None:
+    """Logs of a few steps: a plain one, TRL's, one with other columns, and the library's own."""
+    rows = rollouts(4)
+    write_lines(folder / "rollouts.jsonl", rows)
+    (folder / "runs/mine/completions").mkdir()
+    names = ("prompt", "completion", "reference")
+    for step, found in itertools.groupby(rows, lambda row: row["step"]):
+        columns = [{"step": step, **{name: row[name] for name in names}} for row in found]
+        path = folder / f"runs/mine/completions/completions_{step:05d}.parquet"
+        parquet.write_table(pa.Table.from_pylist(columns), path)
+    other = [{"step": r["step"], "text": r["completion"], "truth": r["reference"]} for r in rows]
+    parquet.write_table(pa.Table.from_pylist(other), folder / "log.parquet")
+    log = "examples/logs/digits.jsonl.gz"
+    (folder / log).parent.mkdir(parents=True)
+    with gzip.open(ROOT / log, "rt") as whole, gzip.open(folder / log, "wt") as cut:
+        cut.writelines(itertools.takewhile(lambda line: json.loads(line)["step"] <= STEPS, whole))
 
 
 @pytest.mark.parametrize("path", LEAVES, ids=" ".join)
@@ -117,25 +156,35 @@ def test_help_teaches(path: tuple[str, ...]) -> None:
 
 
 @pytest.mark.parametrize(("path", "example"), EXAMPLES, ids=[example for _, example in EXAMPLES])
-def test_every_example_runs(path: tuple[str, ...], example: str, place: Path) -> None:
-    """As it stands in the help, but for the download."""
-    example = example.replace("rankreward", str(PROGRAM), 1)
-    if "published" in example:
-        image = Image.fromarray(disc(840, 840, 400, 400, 50).astype("uint8") * 255).convert("RGB")
-        solution = json.dumps([{"bbox_2d": [350, 350, 450, 450], "point_2d": [400, 400]}])
-        row = {"id": "1", "problem": "the disc", "solution": solution, "image": image}
-        made = datasets.Dataset.from_list([{**row, "img_height": 840, "img_width": 840}])
-        (place / "hub").mkdir()
-        made.cast_column("image", datasets.Image()).to_parquet(
-            str(place / "hub" / "train-0.parquet")
-        )
-        example += " --folder hub"
-    done = subprocess.run(  # noqa: S602 - our own words
-        example, shell=True, capture_output=True, text=True, check=False, cwd=place,
-    )  # fmt: skip
+def test_every_example_runs(
+    path: tuple[str, ...], example: str, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As it stands in the help, but for the download, and less of the benchmark."""
+    words = shlex.split(example)
+    assert words.pop(0) == "rankreward"
+    words, end = (words[:-2], words[-2:]) if ">" in words else (words, [])
+    if "published" in words:
+        words += ["--folder", published(place / "hub")]
+    if path == ("bench",):
+        words += ["--seconds", "0.1"]
+        monkeypatch.setattr(bench, "CASES", (("rank", 1, 2048), ("flush", 128, 2048)))
+    done = call(*words, cwd=place)
     assert done.returncode == 0, done.stderr
+    assert done.stdout
     assert "\x1b" not in done.stdout + done.stderr
-    assert path
+    if end:
+        (place / end[1]).write_text(done.stdout)
+
+
+def published(folder: Path) -> str:
+    """A published set with one row, as it is when it has been downloaded."""
+    image = Image.fromarray(disc(840, 840, 400, 400, 50).astype("uint8") * 255).convert("RGB")
+    solution = json.dumps([{"bbox_2d": [350, 350, 450, 450], "point_2d": [400, 400]}])
+    row = {"id": "1", "problem": "the disc", "solution": solution, "image": image}
+    made = datasets.Dataset.from_list([{**row, "img_height": 840, "img_width": 840}])
+    folder.mkdir()
+    made.cast_column("image", datasets.Image()).to_parquet(str(folder / "train-0.parquet"))
+    return str(folder)
 
 
 def test_help_loads_nothing_heavy() -> None:
@@ -166,6 +215,8 @@ COMPLETIONS = [
     ("rankreward paths ver", {"verl"}),
     ("rankreward paths --recipe seg_r", {"seg_r1"}),
     ("rankreward eval summary x --protocol li", {"lisa"}),
+    ("rankreward score log.jsonl --recipe sam", {"sam_r1"}),
+    ("rankreward replay log.jsonl --recipes sam", {"sam_r1"}),
     ("rankreward eval run digits:3 --segmenter g", {"grabcut"}),
     ("rankreward eval run digits:3 --recipe sam", {"sam_r1"}),
     ("rankreward data inspect data/train --split t", {"train"}),
@@ -173,13 +224,22 @@ COMPLETIONS = [
 ]
 
 
+@pytest.fixture(scope="module")
+def completion(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The script for bash."""
+    asked = {**os.environ, "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}
+    path = tmp_path_factory.mktemp("completion") / "script.bash"
+    path.write_text(run("--show-completion", "bash", env=asked).stdout)
+    return path
+
+
 @pytest.mark.parametrize(
     ("typed", "expected"), COMPLETIONS, ids=[typed for typed, _ in COMPLETIONS]
 )
-def test_bash_completes(typed: str, expected: set[str], place: Path) -> None:
+def test_bash_completes(typed: str, expected: set[str], place: Path, completion: Path) -> None:
     """In a real bash with the script that the command prints, by bash's own protocol."""
     script = f"""
-        eval "$({PROGRAM} --show-completion bash)"
+        source "{completion}"
         complete -p rankreward > /dev/null || exit 9
         COMP_WORDS=({typed}) COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)) COMP_LINE="{typed}"
         function=$(complete -p rankreward | sed 's/.*-F \\([^ ]*\\).*/\\1/')
@@ -187,9 +247,8 @@ def test_bash_completes(typed: str, expected: set[str], place: Path) -> None:
         printf '%s\\n' "${{COMPREPLY[@]}}"
     """
     done = subprocess.run(
-        [BASH, "--norc", "-c", script], capture_output=True, text=True, check=False, cwd=place,
-        env={**os.environ, "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"},
-    )  # fmt: skip
+        [BASH, "--norc", "-c", script], capture_output=True, text=True, check=False, cwd=place
+    )
     assert done.returncode == 0, done.stderr
     assert set(done.stdout.split()) == expected
 
@@ -213,27 +272,27 @@ def test_other_shells_have_a_script(shell: str) -> None:
 
 def test_recipes_are_listed_printed_and_checked(tmp_path: Path) -> None:
     """A line each with what it needs; its YAML as it ships; a file with what is wrong in it."""
-    lines = run("recipes").stdout.splitlines()
+    lines = call("recipes").stdout.splitlines()
     for name in rr.recipes():
         (line,) = [line for line in lines if line.split()[1:2] == [name]]
         assert rr.Recipe.load(name).source in line, "cut short"
     assert "images, a segmenter" in next(line for line in lines if " sam_r1 " in line)
-    text = run("recipes", "seg_zero").stdout
+    text = call("recipes", "seg_zero").stdout
     assert yaml.safe_load(text)["name"] == "seg_zero"
     mine = tmp_path / "mine.yaml"
     mine.write_text(text)
-    assert run("recipes", mine).stdout.startswith(f"{mine}: a recipe, 'seg_zero'; beside")
+    assert call("recipes", mine).stdout.startswith(f"{mine}: a recipe, 'seg_zero'; beside")
     mine.write_text(text.replace("terms:", "termz:"))
-    done = run("recipes", mine)
+    done = call("recipes", mine)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
     assert done.stderr == f"rankreward: {mine}: unknown key 'termz': did you mean 'terms'?\n"
-    assert "did you mean 'dr_seg'" in run("recipes", "dr_sge").stderr
+    assert "did you mean 'dr_seg'" in call("recipes", "dr_sge").stderr
 
 
 @pytest.mark.filterwarnings("ignore:references")  # what released code reads otherwise
 def test_what_a_recipe_needs_is_what_a_scorer_asks_for() -> None:
     """A recipe that is said to need nothing scores texts alone, and no other does."""
-    table = json.loads(run("recipes", "--json").stdout)["recipes"]
+    table = json.loads(call("recipes", "--json").stdout)["recipes"]
     assert [row["name"] for row in table] == list(rr.recipes())
     references = {
         "list": '[{"bbox_2d": [1, 1, 9, 9], "point_2d": [5, 5], "point_1": [5, 5], "point_2": [5, 5], "label": "a"}]',
@@ -268,17 +327,18 @@ def only_json(text: str) -> Any:
         "data inspect data/train --out pictures --json",
         "data build coco instances.json --images images --out data/json --json",
         "data multi-object instances.json --images images --out data/mo --json",
-        "eval digits:20 --frame 84 --policy answers.jsonl --segmenter none --out runs/j --json",
-        "eval digits:20 --frame 84 --policy answers.jsonl --segmenter none --out runs/k --shard 0/2 --json",
+        f"{EVAL} --out runs/before --pictures 2 --json",
+        f"{EVAL} --out runs/k --shard 0/2 --json",
         "eval summary runs/mine --json",
         "eval compare runs/before runs/after --json",
+        "score rollouts.jsonl --recipe dr_seg --json",
+        "replay rollouts.jsonl --recipes dr_seg vision_reasoner --json",
+        "report runs/demo --json",
     ],
 )
 def test_json_is_all_that_is_printed(arguments: str, place: Path) -> None:
     """One document on standard output, and nothing else there."""
-    done = run(*arguments.split(), cwd=place)
-    assert done.returncode == 0, done.stderr
-    assert only_json(done.stdout)
+    assert only_json(good(arguments, place))
 
 
 def test_what_is_no_number_is_null(capsys: pytest.CaptureFixture[str]) -> None:
@@ -299,16 +359,52 @@ def test_what_is_no_number_is_null(capsys: pytest.CaptureFixture[str]) -> None:
         ("data build", 2),
         ("eval", 2),
         ("recipes --jsn", 2),
-        ("paths trx", 2),
+        ("recipes dr_seg seg_zero", 2),
         ("bench --seconds 0", 2),
-        ("bench --json no/such/folder.json", 2),
-        ("data build coco nowhere.json --images images --out o", 2),
+        ("bench --seconds inf", 2),
+        ("bench --seconds nan", 2),
+        ("data build coco instances.json --images images --out o --points 3", 2),
+        ("data build coco instances.json --images images --out o --for trx", 2),
+        ("data multi-object instances.json --images images --out o --min-share inf", 2),
+        ("eval digits:20 --policy answers.jsonl --out o --temperature inf", 2),
+        ("eval digits:20 --policy answers.jsonl", 2),
         ("eval compare runs/before", 2),
+        ("eval summary runs/mine --format xml", 2),
+        ("score rollouts.jsonl", 2),
+        ("score rollouts.jsonl --recipe dr_seg --rows-per-step 0", 2),
+        ("replay rollouts.jsonl --recipes dr_seg seg_zero --keep -1", 2),
+        ("report", 2),
+        ("paths trx", 1),
+        ("paths verl --recipe nothing", 1),
+        ("bench --json no/such/folder.json", 1),
+        ("bench --json images", 1),
+        ("score nowhere --recipe dr_seg", 1),
+        ("score rollouts.jsonl --recipe nothing", 1),
+        ("replay nowhere --recipes dr_seg vision_reasoner", 1),
+        ("replay rollouts.jsonl --recipes dr_seg nothing", 1),
+        ("report nowhere", 1),
+        ("data build coco nowhere.json --images images --out o", 1),
+        ("data build coco instances.json --images nowhere --out o", 1),
+        ("data build coco instances.json --images refs.json --out o", 1),
+        ("data build expressions refs.json --instances nowhere --images images --out o", 1),
+        ("data build folder nowhere --out o", 1),
+        ("data build folder images --masks nowhere --out o", 1),
+        ("data build folder images --masks masks --queries nowhere --out o", 1),
+        ("data build published nothing --out o", 1),
+        ("data build published visionreasoner_7k --folder nowhere --out o", 1),
+        ("data multi-object nowhere --images images --out o", 1),
+        ("data multi-object instances.json --images images --panoptic nowhere --out o", 1),
+        ("data inspect nowhere", 1),
+        ("eval summary nowhere", 1),
+        ("eval summary runs/mine nowhere", 1),
+        ("eval compare runs/before nowhere", 1),
+        ("eval digits:10001 --policy answers.jsonl --out o", 1),
+        ("eval digits:99999999999999 --policy answers.jsonl --out o", 1),
         ("recipes nothing", 1),
         ("recipes nowhere.yaml", 1),
         ("eval nowhere --policy answers.jsonl --out o", 1),
         ("eval digits:20 --policy nowhere.jsonl --segmenter none --out o", 1),
-        ("eval digits:20 --frame 84 --policy answers.jsonl --segmenter none --out instances.json/x", 1),
+        (f"{EVAL} --out instances.json/x", 1),
         ("data build coco instances.json --images images --out instances.json/x", 1),
         ("data build coco refs.json --images images --out o2", 1),
         ("data inspect images", 1),
@@ -316,14 +412,22 @@ def test_what_is_no_number_is_null(capsys: pytest.CaptureFixture[str]) -> None:
     ],
 )  # fmt: skip
 def test_exit_codes(arguments: str, code: int, place: Path) -> None:
-    """2 for a command that cannot be understood, 1 for one that fails, which takes one line."""
-    done = run(*arguments.split(), cwd=place)
+    """2 where the command line alone is wrong, 1 where what it names is, which takes one line."""
+    done = call(*arguments.split(), cwd=place)
     assert done.returncode == code, done.stderr
     assert "Traceback" not in done.stderr
     if code == 1:
         assert done.stdout == ""
         assert done.stderr.splitlines()[-1].startswith("rankreward: ")
         assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(("arguments", "code"), [("recipes --jsn", 2), ("recipes nothing", 1)])
+def test_a_process_ends_like_a_call(arguments: str, code: int) -> None:
+    """The other tests of exit codes make no process: it would say and return the same."""
+    done, called = run(*arguments.split()), call(*arguments.split())
+    assert done.returncode == called.returncode == code
+    assert (done.stdout, done.stderr) == (called.stdout, called.stderr)
 
 
 def test_a_fault_of_ours_keeps_its_traceback() -> None:
@@ -375,40 +479,62 @@ def test_closed_streams_are_no_traceback(closed: str) -> None:
 
 def test_tables_in_pipes_are_whole(place: Path) -> None:
     """No control characters, no name or figure cut at 80 columns, whatever the terminal was."""
-    for columns in ("40", "80"):
-        for arguments in (
-            "recipes",
-            "eval summary runs/mine --ap area",
-            "eval compare runs/before runs/after",
-        ):
-            done = run(*arguments.split(), cwd=place, env={**os.environ, "COLUMNS": columns})
-            assert "\x1b" not in done.stdout
-            assert "\u2026" not in done.stdout
+    for columns, arguments in itertools.product(
+        (40, 80),
+        ("recipes", "eval summary runs/mine --ap area", "eval compare runs/before runs/after"),
+    ):
+        done = call(*arguments.split(), cwd=place, columns=columns)
+        assert done.stdout
+        assert "\x1b" not in done.stdout
+        assert "\u2026" not in done.stdout
+    assert run("recipes", env={**os.environ, "COLUMNS": "40"}).stdout == call("recipes").stdout
     names = {
-        row["measure"]
-        for row in only_json(run("eval", "summary", "runs/mine", "--json", cwd=place).stdout)[
-            "rows"
-        ]
+        row["measure"] for row in only_json(good("eval summary runs/mine --json", place))["rows"]
     }
-    table = run("eval", "summary", "runs/mine", cwd=place).stdout
+    table = good("eval summary runs/mine", place)
     assert all(any(name in line for line in table.splitlines()) for name in names)
 
 
 def test_progress_is_for_terminals(place: Path) -> None:
     """In a pipe standard error stays empty, unless there is something to say."""
     arguments = "data build coco instances.json --images images --out data/quiet"
-    assert run(*arguments.split(), cwd=place).stderr == ""
+    assert call(*arguments.split(), cwd=place).stderr == ""
 
 
 def test_no_color_is_kept_to(place: Path) -> None:
     """On a terminal too, where a table has bold type and no colour otherwise."""
-    script = f"import pty; pty.spawn(['{PROGRAM}', 'eval', 'summary', 'runs/mine'])"
     kept = {name: value for name, value in os.environ.items() if name != "NO_COLOR"}
-    for environment in ({"NO_COLOR": "1"}, {}):
+    for command, word, environment in (
+        ("recipes", b"vision_reasoner", {"NO_COLOR": "1"}),
+        ("eval summary runs/mine", b"mean box IoU", {}),
+    ):
+        script = f"import pty; pty.spawn({[str(PROGRAM), *command.split()]})"
         done = subprocess.run(
             [sys.executable, "-c", script], capture_output=True, check=True, cwd=place,
             env={**kept, "TERM": "xterm-256color", "COLUMNS": "200", **environment},
         )  # fmt: skip
-        assert b"mean box IoU" in done.stdout
+        assert word in done.stdout
         assert b"\x1b[1m" in done.stdout, "not a terminal"
         assert not re.search(rb"\x1b\[[0-9;]*[34][0-9]", done.stdout)
+
+
+def test_a_module_of_the_users_is_imported_first(tmp_path: Path) -> None:
+    """With --import a recipe may name terms of the user's; a module that is not there is named."""
+    (tmp_path / "my_terms.py").write_text(
+        "import rankreward as rr\n\n"
+        "@rr.term('short_enough')\n"
+        "def short_enough(sample, *, limit=99):\n"
+        "    return float(len(sample.text) <= limit)\n"
+    )
+    recipe = rr.Recipe.load("dr_seg").to_dict()
+    recipe |= {"name": "mine", "terms": {**recipe["terms"], "short": {"kind": "short_enough"}}}
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(recipe))
+
+    plain = run("recipes", "mine.yaml", cwd=tmp_path)
+    assert plain.returncode == 1
+    assert "one of your own has to be registered first, by an import" in plain.stderr
+    done = run("--import", "my_terms", "recipes", "mine.yaml", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    absent = run("--import", "other_terms", "recipes", cwd=tmp_path)
+    assert absent.returncode == 1
+    assert "such as my_terms for my_terms.py, got 'other_terms'" in absent.stderr

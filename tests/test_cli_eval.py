@@ -54,7 +54,7 @@ def test_a_policy_is_asked_judged_and_drawn(tmp_path: Path) -> None:
     with Image.open(tmp_path / "worst.png") as picture:
         assert picture.width > 600
     before = (tmp_path / "samples-0of1.jsonl").read_bytes()
-    assert run(*arguments, "--format", "json")[0] == 0
+    assert run(*arguments, "--format", "json", "--pictures", 0)[0] == 0
     assert (tmp_path / "samples-0of1.jsonl").read_bytes() == before
     strata = {row["stratum"] for row in json.loads((tmp_path / "summary.json").read_text())["rows"]}
     assert {"all", "1"} <= strata
@@ -102,7 +102,9 @@ def test_two_runs_are_compared(stored: Path, tmp_path: Path) -> None:
 
 def test_a_smaller_limit_is_of_fewer_samples(stored: Path, tmp_path: Path) -> None:
     """Though the folder holds more, and their summary is of those asked for."""
-    common = ("--policy", stored, "--segmenter", "none", "--out", tmp_path / "out")
+    common = (
+        "--policy", stored, "--segmenter", "none", "--pictures", 0, "--out", tmp_path / "out",
+    )  # fmt: skip
     run("digits:6", "--frame", 84, *common)
     code, text = run("digits:6", "--frame", 84, *common, "--limit", 2, "--format", "json")
     assert (code, json.loads(text)["samples"]) == (0, 2)

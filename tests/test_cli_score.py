@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -11,7 +12,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from calling import call
 from log_makers import rollouts, write_lines, write_verl
 from typer.testing import CliRunner
 
@@ -128,7 +131,7 @@ def test_a_log_of_which_nothing_can_be_scored_fails_in_one_line(
     """The message says what is missing and how to give it; the exit status is 1."""
     log = write_lines(tmp_path / "log.jsonl", rows)
     arguments = [str(log), "--recipe", "dr_seg", *options]
-    done = subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, check=False)
+    done = call("score", *arguments)
     assert done.returncode == 1
     assert reason in done.stderr
     assert "Traceback" not in done.stderr
@@ -140,6 +143,52 @@ def test_a_result_among_the_logs_files_is_refused(tmp_path: Path) -> None:
     write_lines(tmp_path / "log.jsonl", rollouts(1))
     result = score(tmp_path, "--recipe", "dr_seg", "--out", tmp_path)
     assert "expected another folder than the log's" in str(result.exception)
+
+
+def test_a_result_that_is_the_log_is_not_overwritten(tmp_path: Path) -> None:
+    """It would be deleted before it is read."""
+    log = write_lines(tmp_path / "log.jsonl", rollouts(2))
+    assert score(log, "--recipe", "dr_seg", "--out", tmp_path / "run").exit_code == 0
+    examples = tmp_path / "run/examples.jsonl"
+    before = examples.read_bytes()
+    result = score(examples, "--recipe", "dr_seg", "--out", tmp_path / "run", "--overwrite")
+    assert "expected another folder than that of the log" in str(result.exception)
+    assert examples.read_bytes() == before
+
+
+def test_missing_steps_are_said_and_summed_up(tmp_path: Path) -> None:
+    """A log of every third step has other windows than its training had."""
+    rows = [{**row, "step": 3 * row["step"]} for row in rollouts(3)]
+    log = write_lines(tmp_path / "log.jsonl", rows)
+    result = score(log, "--recipe", "dr_seg", "--json")
+    assert json.loads(result.stdout)["missing_steps"] == {"count": 4, "first": 4, "last": 8}
+    assert result.stderr.count("4 of the steps 4 to 8 are not in the log") == 1
+
+
+def test_a_shuffled_log_without_groups_is_grouped_by_its_prompts(tmp_path: Path) -> None:
+    """As verl writes it, which reorders a batch and names no groups; chunks change nothing."""
+    rows = rollouts(1, groups=1500)
+    rows = [rows[n] for n in np.random.default_rng(0).permutation(len(rows))]
+    for row in rows:
+        del row["group"]
+    result = score(write_lines(tmp_path / "log.jsonl", rows), "--recipe", "dr_seg", "--json")
+    assert json.loads(result.stdout)["groups"] == 1500
+
+
+def test_a_full_disk_is_named_and_leaves_whole_steps(tmp_path: Path) -> None:
+    """The message names the file; lines end with a step, and the summary says unfinished."""
+    log, out = write_lines(tmp_path / "log.jsonl", rollouts(40)), tmp_path / "run"
+    command = [*COMMAND, str(log), "--recipe", "dr_seg", "--out", str(out)]
+    limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, 1 << 16))  # noqa: E731
+    done = subprocess.run(command, capture_output=True, text=True, check=False, preexec_fn=limit)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("rankreward: [Errno 27] File too large")
+    assert str(out / "scored.jsonl") in done.stderr
+    steps, lines = read_lines(out / "steps.jsonl"), read_lines(out / "scored.jsonl")
+    summary = json.loads((out / "summary.json").read_text())
+    assert 0 < len(steps) == summary["steps"] < 40
+    assert len(lines) == sum(line["rows"] for line in steps)
+    assert summary["finished"] is False
 
 
 def test_scoring_goes_on_from_a_saved_window(tmp_path: Path) -> None:
@@ -197,11 +246,12 @@ def test_ctrl_c_leaves_whole_steps(tmp_path: Path) -> None:
 
 def peak(log: Path) -> int:
     """The most memory that scoring a log takes, in KiB."""
+    # What getrusage says of a process may be what its parent had.
     code = (
-        "import resource, sys\n"
+        "import re\n"
         "from rankreward.cli import app\n"
         "app()(standalone_mode=False)\n"
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+        "print(re.search(r'VmHWM:\\s*(\\d+) kB', open('/proc/self/status').read())[1])"
     )
     out = log.with_suffix("")
     command = [
@@ -222,9 +272,21 @@ def peak(log: Path) -> int:
     return int(done.stdout.splitlines()[-1])
 
 
+def test_long_prompts_take_no_memory(tmp_path: Path) -> None:
+    """A step of 2000 prompts of 100 kB each takes a quarter of that at most."""
+    log = tmp_path / "log.jsonl"
+    with log.open("w") as file:
+        for n, row in enumerate(rollouts(1, groups=500)):
+            del row["group"]
+            file.write(json.dumps({**row, "prompt": f"{n // 4} " * 25_000}) + "\n")
+    short = write_lines(tmp_path / "short.jsonl", rollouts(1, groups=500))
+    assert log.stat().st_size > 150_000_000
+    assert peak(log) < peak(short) + 50_000
+
+
 @pytest.mark.parametrize("stepped", [True, False])
 def test_memory_does_not_grow_with_the_log(tmp_path: Path, stepped: bool) -> None:
-    """A log of 40 MB takes no more than 8 MB above one of 10 MB, in steps or as a single one."""
+    """A log of 30 MB takes no more than 8 MB above one of 10 MB, in steps or as a single one."""
     rows = rollouts(1, groups=64, size=8)
     for row in rows:
         row["prompt"] = "where? " * 300
@@ -232,14 +294,14 @@ def test_memory_does_not_grow_with_the_log(tmp_path: Path, stepped: bool) -> Non
             row["step"] = 1
     text = "".join(json.dumps(row) + "\n" for row in rows)
     sizes = {}
-    for turns in (8, 32):
+    for turns in (8, 24):
         log = tmp_path / f"{turns}.jsonl"
         with log.open("w") as file:
             for turn in range(turns):
                 file.write(text.replace('"step": 1,', f'"step": {turn if stepped else 1},'))
         sizes[turns] = peak(log)
         assert log.stat().st_size > turns * 1_200_000
-    assert sizes[32] < sizes[8] + 8_000
+    assert sizes[24] < sizes[8] + 8_000
 
 
 def test_the_page_shows_what_is_printed() -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from calling import call
 from data_makers import write_json
 from PIL import Image
 
@@ -20,7 +21,7 @@ from rankreward.datasets.digits import scenes
 from rankreward.evaluation import read_records
 
 PROGRAM = Path(sys.executable).with_name("rankreward")
-SCENES = 200
+SCENES = 100
 IMAGES = 2400  # more than one shard of rows
 
 
@@ -40,13 +41,6 @@ def stop(
     process.send_signal(number)
     said = process.communicate(timeout=60)
     return process.returncode, said[1]
-
-
-def run(arguments: list[Any], cwd: Path) -> subprocess.CompletedProcess[str]:
-    """The command to its end."""
-    return subprocess.run(
-        [PROGRAM, *map(str, arguments)], cwd=cwd, capture_output=True, text=True, check=False
-    )
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +91,7 @@ def test_an_evaluation_goes_on(answers: Path, tmp_path: Path) -> None:
     assert said == "rankreward: stopped; what is in run is kept, and the same command goes on\n"
     before = list(read_records(records))
     assert 0 < len(before) < SCENES
-    done = run(command, tmp_path)
+    done = call(*command, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["samples"] == SCENES
     after = list(read_records(records))
@@ -125,7 +119,7 @@ def test_a_build_goes_on(
     assert said == (words if number == signal.SIGINT else "")
     assert [path.name for path in out.iterdir()] == [first.name]
     before = first.stat().st_mtime_ns
-    done = run([*asked, "--json"], tmp_path)
+    done = call(*asked, "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["rows"] == IMAGES
     assert first.stat().st_mtime_ns == before

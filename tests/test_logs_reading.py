@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,8 @@ from log_makers import REFERENCE, rollouts, write_generations, write_lines, writ
 from PIL import Image
 
 import rankreward as rr
+from rankreward.logs.gaps import Gaps
+from rankreward.logs.pictures import Pictures
 from rankreward.logs.reading import read_log, size_of
 from rankreward.logs.rows import BadRow, LogRow
 
@@ -245,3 +249,152 @@ def test_a_line_that_is_longer_than_any_rollout_is_not_held(tmp_path: Path) -> N
     bad, row = told(path)[0]
     assert "64 MiB" in bad.reason
     assert (row.place, row.completion) == ("log.jsonl:2", "a")
+
+
+def opened(folder: Path, given: list[Any]) -> list[LogRow | BadRow]:
+    """A log of one image a row, in Parquet where they are bytes."""
+    rows = [{"completion": "a", "reference": "[]", "image": each} for each in given]
+    if not any(isinstance(each, bytes) for each in given):
+        return told(write_lines(folder / "log.jsonl", rows), images=True)[0]
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), folder / "log.parquet")
+    return told(folder / "log.parquet", images=True)[0]
+
+
+def picture(size: tuple[int, int] = (4, 4), kind: str = "PNG") -> bytes:
+    stream = io.BytesIO()
+    Image.new("1" if kind == "PNG" else "L", size).save(stream, kind)
+    return stream.getvalue()
+
+
+def test_images_lie_in_the_logs_folder(tmp_path: Path) -> None:
+    """A log from elsewhere opens no other file: not by a path up, nor a whole one, nor a link."""
+    (tmp_path / "log").mkdir()
+    (tmp_path / "log/a.png").write_bytes(picture())
+    (tmp_path / "b.png").write_bytes(picture())
+    (tmp_path / "log/link.png").symlink_to(tmp_path / "b.png")
+    whole = str(tmp_path / "log/a.png")
+    inside = opened(tmp_path / "log", ["a.png", "../log/a.png", whole])
+    assert [type(each) for each in inside] == [LogRow] * 3
+    for each in opened(tmp_path / "log", ["../b.png", str(tmp_path / "b.png"), "link.png"]):
+        assert isinstance(each, BadRow)
+        assert "outside the log's folder" in each.reason
+
+
+def test_images_are_regular_files(tmp_path: Path) -> None:
+    """A pipe, which would be waited for, and a folder are bad rows."""
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "folder.png").mkdir()
+    for each in opened(tmp_path, ["pipe.png", "folder.png"]):
+        assert isinstance(each, BadRow)
+        assert "no regular file" in each.reason
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "EPS", "PPM"])
+def test_images_are_of_usual_formats(tmp_path: Path, kind: str) -> None:
+    """Others are not opened: Pillow would start a program for EPS."""
+    (row,) = opened(tmp_path, [picture(kind=kind)])
+    assert isinstance(row, BadRow if kind in {"EPS", "PPM"} else LogRow)
+
+
+def test_an_image_that_takes_too_much_memory_is_a_bad_row(tmp_path: Path) -> None:
+    """A file of some kilobytes may be of gigabytes once it is open."""
+    small, large, huge = (picture((1 << 13, height)) for height in (1 << 13, 8193, 1 << 15))
+    assert len(huge) < 1 << 20
+    read = opened(tmp_path, [small, large, huge])
+    assert [type(each) for each in read] == [LogRow, BadRow, BadRow]
+    assert "8192 x 8193 pixels" in read[1].reason  # type: ignore[union-attr]
+
+
+def test_many_images_are_opened_each_once_for_its_group(tmp_path: Path) -> None:
+    """Neighbours share one; earlier ones are let go, and opened again where they come back."""
+    for n in range(40):
+        Image.new("L", (4, 4), n).save(tmp_path / f"{n}.png")
+    names = [f"{n}.png" for n in range(40) for _ in range(2)]
+    rows = opened(tmp_path, [*names, "0.png"])
+    images = [row.image for row in rows if isinstance(row, LogRow)]
+    assert [image.getpixel((0, 0)) for image in images] == [n // 2 for n in range(80)] + [0]
+    assert all(one is other for one, other in zip(images[:80:2], images[1:80:2], strict=True))
+    assert images[-1] is not images[0]
+
+
+def test_large_images_are_not_kept(tmp_path: Path) -> None:
+    """Those that are kept for neighbours are bounded in pixels, too."""
+    for n in range(3):
+        Image.new("1", (1 << 13, 1 << 12)).save(tmp_path / f"{n}.png")
+    pictures = Pictures(tmp_path)
+    for n in (0, 0, 1, 2):
+        pictures.add(LogRow("log:1", 1, None, "a", "[]", {"image": f"{n}.png"}))
+    assert list(pictures._open) == ["1.png", "2.png"]
+
+
+def test_files_without_steps_keep_their_order(tmp_path: Path) -> None:
+    """As given; those of a folder by the numbers in their names."""
+    for name in ("b", "a"):
+        write_lines(tmp_path / f"{name}.jsonl", [{"completion": name, "reference": "[]"}])
+    paths = [tmp_path / "b.jsonl", tmp_path / "a.jsonl"]
+    assert [row.completion for row in read_log(paths)] == ["b", "a"]  # type: ignore[union-attr]
+    (tmp_path / "many").mkdir()
+    for n in (10, 9, 100):
+        write_lines(tmp_path / f"many/{n}.jsonl", [{"completion": str(n), "reference": "[]"}])
+    rows, _ = told(tmp_path / "many")
+    assert [row.completion for row in rows] == ["9", "10", "100"]  # type: ignore[union-attr]
+
+
+def test_the_pattern_of_verls_keys_is_for_verls_dumps(tmp_path: Path) -> None:
+    """A column uid of a log of one's own is taken as it is."""
+    rows = [{"completion": "a", "reference": "[]", "uid": f"sample_{n}_0"} for n in range(2)]
+    read, _ = told(write_lines(tmp_path / "log.jsonl", rows), group="uid")
+    assert [row.group for row in read] == ["sample_0_0", "sample_1_0"]  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(("group", "got"), [(float("nan"), "float nan"), (None, "none")])
+def test_a_row_without_its_group_is_a_bad_row(tmp_path: Path, group: Any, got: str) -> None:
+    """In a log that has groups; such rows are no group together."""
+    rows = [{"completion": "a", "reference": "[]", "group": each} for each in (1, group, group)]
+    read, _ = told(write_lines(tmp_path / "log.jsonl", rows))
+    assert [type(row) for row in read] == [LogRow, BadRow, BadRow]
+    assert read[1].reason == f"expected a group as 'group', got {got}"  # type: ignore[union-attr]
+
+
+def test_results_in_a_folder_are_no_log(tmp_path: Path) -> None:
+    """What `rankreward score` wrote is left out, with a word; a folder of nothing else is refused."""
+    write_lines(tmp_path / "log.jsonl", ROWS)
+    write_lines(tmp_path / "examples.jsonl", ROWS[:2])
+    assert len(told(tmp_path)[0]) == len(ROWS) + 2
+    (tmp_path / "settings.json").write_text("{}")
+    rows, lines = told(tmp_path)
+    assert len(rows) == len(ROWS)
+    assert "left out examples.jsonl" in lines[0]
+    (tmp_path / "log.jsonl").unlink()
+    with pytest.raises(rr.InputError, match="got what rankreward score made"):
+        told(tmp_path)
+
+
+def table(rows: list[tuple[str, int, int]], step: int, path: Path) -> None:
+    """One of TRL's tables, as with our reward: split, rollout_step and rollout of each row."""
+    columns = [
+        {
+            "step": step, "prompt": "q", "completion": f"{split} {at} {n}", "advantage": 0.0,
+            "reference": "[]", "group": n, "split": split, "rollout_step": at, "rollout": n,
+        }
+        for split, at, n in rows
+    ]  # fmt: skip
+    name = path / f"completions_{step:05d}.parquet"
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(columns), name)
+
+
+def test_evaluation_in_tables_of_trl_is_left_out(tmp_path: Path) -> None:
+    """Training's rollouts are read once, at their own steps, and what lacks is said."""
+    table([("train", 1, n) for n in range(4)], 1, tmp_path)
+    table([("train", 1, 2), ("train", 1, 3), ("eval", 3, 0), ("eval", 3, 1)], 2, tmp_path)
+    table([("train", 3, n) for n in (2, 3, 4, 5)], 3, tmp_path)
+    table([("train", 5, n) for n in range(4)], 6, tmp_path)
+    gaps = Gaps()
+    rows, lines = told(tmp_path, gaps=gaps)
+    assert [(row.step, row.completion) for row in rows] == [  # type: ignore[union-attr]
+        (step, f"train {step} {n}") for step, first in ((1, 0), (3, 2), (5, 0))
+        for n in range(first, first + 4)
+    ]  # fmt: skip
+    assert lines[1] == "2 rollouts of evaluation in TRL's tables: left out"
+    assert lines[2].startswith("TRL's tables lack 2 rollouts in 1 of the steps")
+    assert gaps.as_dict() == {"count": 1, "first": 4, "last": 4}

@@ -17,13 +17,14 @@ from log_makers import REFERENCE, rollouts, write_lines
 
 import rankreward as rr
 from rankreward.logs import sums
+from rankreward.logs.gaps import Gaps, gap_line
 from rankreward.logs.reading import read_log
 from rankreward.logs.rows import BadRow, Chunk, LogRow
 from rankreward.logs.running import score_log
 from rankreward.logs.scoring import score_chunks
 from rankreward.logs.steps import chunks
 from rankreward.logs.written import Folder
-from rankreward.rewards.figures import batch_log
+from rankreward.rewards.figures import WindowLog, batch_log
 
 RECIPE = rr.Recipe.load("dr_seg").override(
     {"accuracy.normalizer.window": 24, "accuracy.normalizer.warm_start": 2}
@@ -179,6 +180,84 @@ def test_lines_of_steps_are_the_figures_of_a_trainers_log(tmp_path: Path) -> Non
         assert line["rankreward/dead_groups"] == np.mean([each == 0 for each in spreads])
         assert part == pytest.approx(line)
         scorer.flush(line["step"])
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(1, 40), st.randoms(use_true_random=False))
+def test_groups_that_chunks_cut_are_counted_once(limit: int, random: Any) -> None:
+    """Shuffled groups, spread over chunks, have the figures of a slow loop over all of a step."""
+    rows = as_rows(rollouts(1, groups=10))
+    random.shuffle(rows)
+    step, totals = sums.Step(1), {}
+    for scored in score_chunks(chunks(rows, limit=limit), rr.Scorer(RECIPE)):
+        assert scored.batch is not None
+        step.add(scored)
+        for each, total in zip(scored.rows, scored.batch.total, strict=True):
+            totals.setdefault(each.group, []).append(total)
+    line = step.line(WindowLog())
+    assert line["rankreward/groups"] == 10
+    assert line["rankreward/group_std"] == pytest.approx(np.mean([*map(np.std, totals.values())]))
+    dead = [len({*each}) == 1 for each in totals.values()]
+    assert line["rankreward/dead_groups"] == np.mean(dead)
+
+
+def test_bad_rows_make_no_step(tmp_path: Path) -> None:
+    """Neither before the first row nor as a step of their own: figures and windows are of rows."""
+    run([BadRow("log:0", "torn"), *as_rows(ROWS)[12:24]], tmp_path / "a")
+    assert [line["step"] for line in read_lines(tmp_path / "a/steps.jsonl")] == [2]
+    assert [path.name for path in (tmp_path / "a/windows").iterdir()] == ["step-00000002.npz"]
+    rows: list[Any] = [LogRow(each.place, None, "0", each.completion, each.reference)
+                       for each in as_rows(ROWS)[:6]]  # fmt: skip
+    rows[2:4] = [BadRow("log:3", "torn"), BadRow("log:4", "torn")]
+    run(rows, tmp_path / "b", rows_per_step=2)
+    for name in ("steps", "scored"):
+        steps = [line["step"] for line in read_lines(tmp_path / "b" / f"{name}.jsonl")]
+        assert sorted({*steps}) == [1, 3]
+
+
+@pytest.mark.parametrize(
+    ("steps", "missing"),
+    [
+        ([1, 2, 3], None),
+        ([4, 4, 5], None),
+        ([7], None),
+        ([1, 2, 5, 6, 7], {"count": 2, "first": 3, "last": 4}),
+        ([1, 10, 20, 30], {"count": 26, "first": 2, "last": 29}),
+        ([100, 170, 180, 455, 900], None),
+    ],
+)
+def test_steps_that_a_log_lacks_are_named(steps: list[int], missing: Any) -> None:
+    """Where its numbers count steps; a clock's do not."""
+    gaps = Gaps()
+    for step in steps:
+        gaps.add(step)
+    assert gaps.as_dict() == missing
+
+
+@pytest.mark.parametrize(
+    ("missing", "line"),
+    [
+        ((1, 2, 2), "step 2 is not in the log"),
+        ((2, 3, 4), "steps 3 to 4 are not in the log"),
+        ((26, 2, 29), "26 of the steps 2 to 29 are not in the log"),
+    ],
+)
+def test_missing_steps_are_said_in_a_line(missing: tuple[int, int, int], line: str) -> None:
+    """One, some neighbours, or several gaps."""
+    count, first, last = missing
+    said = gap_line({"count": count, "first": first, "last": last})
+    assert said.startswith(line)
+    assert "windows differ" in said
+
+
+def test_nothing_is_cleared_before_the_first_row(tmp_path: Path) -> None:
+    """A log that cannot be read leaves an earlier result as it is."""
+    run(as_rows(ROWS), tmp_path / "run")
+    before = {path: path.read_bytes() for path in (tmp_path / "run").glob("*.json*")}
+    folder = Folder(tmp_path / "run", {}, overwrite=True)
+    with pytest.raises(rr.InputError, match="expected rows, got none"):
+        score_log([], rr.Scorer(RECIPE), folder, lambda _: None)
+    assert {path: path.read_bytes() for path in (tmp_path / "run").glob("*.json*")} == before
 
 
 def test_lines_of_rollouts_hold_what_the_scorer_said(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -56,14 +57,38 @@ def test_chunks_are_the_log(
             assert homes.setdefault((each.step, each.group), index) == index
 
 
-def test_neighbours_with_equal_prompt_and_reference_are_a_group() -> None:
-    """Where the log names no groups; a new step begins a new group all the same."""
-    rows = [row(1, prompt=each) for each in "aabba"] + [row(2, prompt="a")]
-    made = list(chunks(rows))
+def test_rows_of_one_prompt_and_reference_are_a_group_wherever_they_stand() -> None:
+    """Where the log names no groups, as trainers reorder a batch; a new step has its own groups."""
+    said: list[str] = []
+    rows = [row(1, prompt=each) for each in "aabba"] + [row(2, prompt="b")]
+    rows[3] = LogRow("log:3", 1, None, "c", "[1]", {"prompt": "b"})
+    made = list(chunks(rows, say=said.append))
     assert [[each.group for each in chunk.rows] for chunk in made] == [
-        ["0", "0", "1", "1", "2"],
+        ["0", "0", "1", "2", "0"],
         ["0"],
     ]
+    assert said == []
+
+
+def test_without_prompts_neighbours_of_one_reference_are_a_group() -> None:
+    """A reference that comes back is another group, and it is said once that this may be wrong."""
+    said: list[str] = []
+    rows = [LogRow(f"log:{n}", n // 9, None, "c", each, {}) for n, each in enumerate("aabab" * 3)]
+    made = [[each.group for each in c.rows] for c in chunks(rows, say=said.append)]
+    assert made == [list("001234456"), list("011234")]
+    assert len(said) == 1
+    assert said[0].startswith("log:3: the log has neither groups nor prompts")
+    assert "--group-size" in said[0]
+    said.clear()
+    list(chunks(rows, group_size=3, say=said.append))
+    assert said == []
+
+
+def test_guessed_groups_that_are_mixed_are_held_together_where_they_count() -> None:
+    """As given ones are: no chunk ends before all of a shuffled step is there."""
+    rows = [row(1, n=n, prompt="abc"[n % 3]) for n in range(12)]
+    (chunk,) = chunks(rows, grouped=True, limit=4)
+    assert [each.group for each in chunk.rows] == list("012") * 4
 
 
 def test_group_size_overrides_and_counts_bad_rows() -> None:
@@ -115,10 +140,36 @@ def test_mixed_groups_are_held_together_where_they_count() -> None:
         list(chunks(late, grouped=True, limit=2))
 
 
-def test_long_completions_make_smaller_chunks() -> None:
-    """A chunk is bounded in characters, too."""
-    rows = [LogRow(str(n), 1, str(n), "x" * (1 << 24), "[]") for n in range(5)]
+@pytest.mark.parametrize("where", ["completion", "reference", "columns", "nested"])
+def test_long_rows_make_smaller_chunks(where: str) -> None:
+    """A chunk is bounded in bytes, whichever part of a row has them."""
+    text = "x" * (1 << 24)
+    columns = {"columns": {"prompt": text}, "nested": {"prompt": [{"content": [{"t": text}]}]}}
+    rows = [
+        LogRow(
+            str(n), 1, str(n), text if where == "completion" else "c",
+            [{"mask": text}] if where == "reference" else "[]", columns.get(where, {}),
+        )
+        for n in range(5)
+    ]  # fmt: skip
     assert [len(chunk.rows) for chunk in chunks(rows)] == [2, 2, 1]
+
+
+def test_columns_that_nobody_needs_are_not_held() -> None:
+    """Prompts tell groups apart, and are let go: they count for no chunk's size."""
+    prompts = [letter * (1 << 24) for letter in "aab"]
+    rows = [LogRow(str(n), 1, None, "c", "[]", {"prompt": p, "tokens": 3})
+            for n, p in enumerate(prompts)]  # fmt: skip
+    (chunk,) = chunks(rows, columns={"tokens"})
+    assert [each.columns for each in chunk.rows] == [{"tokens": 3}] * 3
+    assert [each.group for each in chunk.rows] == ["0", "0", "1"]
+
+
+def test_large_images_make_smaller_chunks() -> None:
+    """An image counts once for the neighbours that share it."""
+    images = [np.broadcast_to(np.zeros(3, np.uint8), (1 << 13, 1 << 12, 3)) for _ in range(3)]
+    rows = [LogRow(str(n), 1, str(n), "c", "[]", {}, images[n // 4]) for n in range(12)]
+    assert [len(chunk.rows) for chunk in chunks(rows)] == [5, 4, 3]
 
 
 def test_bad_rows_alone_end_no_step() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet
@@ -21,10 +22,11 @@ from easyr1_process import (
     worker,
     write_tracker,
 )
-from tiny import BATCH, trainer
+from tiny import BATCH, rows, trainer
 
 import rankreward as rr
 from policy import RECIPE
+from rankreward.adapters.easyr1_rollouts import write_rollouts
 from rankreward.adapters.trl import RankReward
 from rankreward.logs.reading import read_log
 from rankreward.logs.scoring import Scored, score_chunks
@@ -88,7 +90,7 @@ def test_rollouts_of_easyr1_are_paid_as_in_training(tmp_path: Path) -> None:
 
 
 def test_a_resumed_easyr1_replaces_the_steps_it_does_again(tmp_path: Path) -> None:
-    """A step that was done twice is in the log once, as the second time."""
+    """A step that was done twice is in the log once, as the second time; later ones are given up."""
     kept, folder = tmp_path / "kept", tmp_path / "rollouts"
     first = worker()
     for call in range(2):
@@ -103,7 +105,7 @@ def test_a_resumed_easyr1_replaces_the_steps_it_does_again(tmp_path: Path) -> No
     third = [row for row in rows if getattr(row, "step", None) == 3]
     assert [row.completion for row in third] == completions(77)  # type: ignore[union-attr]
     assert [row.columns["reward"] for row in third] == again  # type: ignore[union-attr]
-    assert {row.step for row in rows} == {1, 2, 3, 4}  # type: ignore[union-attr]
+    assert {row.step for row in rows} == {1, 2, 3}  # type: ignore[union-attr]
 
 
 def test_easyr1s_groups_are_rollouts_of_one_ground_truth(tmp_path: Path) -> None:
@@ -122,3 +124,84 @@ def test_easyr1s_folder_of_rollouts_is_absolute(tmp_path: Path) -> None:
     """A worker may run in another folder."""
     with pytest.raises(rr.InputError, match="rollouts: expected an absolute path"):
         train(worker(), tmp_path / "kept", 0, rollouts="rollouts")
+
+
+def test_easyr1s_rollouts_need_a_split(tmp_path: Path) -> None:
+    """Without one, validation would be written over the steps of training."""
+    batch = inputs(["broken"], {"reference": truth()["reference"]})
+    with pytest.raises(
+        rr.InputError, match=r"reward_inputs\[0\]: expected a ground truth with a s"
+    ):
+        worker().compute_score(batch, recipe=EASYR1.to_dict(), rollouts=str(tmp_path / "log"))
+    assert not (tmp_path / "log").exists()
+
+
+def test_a_new_easyr1_run_replaces_the_rollouts_of_an_old_one(tmp_path: Path) -> None:
+    """None of its steps stays to be taken for one of the new run; other files are left alone."""
+    folder = tmp_path / "log"
+    for calls, kept in ((3, "a"), (2, "b")):
+        process = worker()
+        for call in range(calls):
+            train(process, tmp_path / kept, call, rollouts=str(folder))
+        (folder / "mine.jsonl").touch()
+    names = sorted(path.name for path in folder.iterdir())
+    assert names == ["00000001.jsonl", "00000002.jsonl", "mine.jsonl"]
+
+
+def test_what_a_ground_truth_holds_never_ends_training(tmp_path: Path) -> None:
+    """The log's own columns come first, and what is no JSON is written as Python shows it."""
+    circle: list[object] = []
+    circle.append(circle)
+    odd = {"step": "hard", "group": "g", "completion": "mine", "reward": 7, "raw": b"\xff" * 9000}
+    truths = [{**truth(), **odd}, {**truth(), "pairs": {(1, 2): 3}}, {**truth(), "array": circle}]
+    folder = tmp_path / "log"
+    for each in truths[:2]:
+        worker().compute_score(inputs(["broken"], each), recipe=EASYR1, rollouts=str(folder))
+        (row,) = [json.loads(line) for line in (folder / "00000001.jsonl").read_text().splitlines()]
+        assert (row["step"], row["group"], row["completion"]) == (1, 0, "broken")
+        assert row["reward"] != 7
+        assert len(row.get("raw", "")) <= 1000
+    assert row["pairs"] == "{(1, 2): 3}"
+    write_rollouts(folder, 2, inputs(["a"], None), [truths[2]], [1.0])
+    assert json.loads((folder / "00000002.jsonl").read_text())["array"] == "[[...]]"
+
+
+@trl
+@pytest.mark.parametrize(
+    ("options", "steps", "said"),
+    [
+        (
+            {"gradient_accumulation_steps": 4, "steps_per_generation": 2},
+            [(1, 16), (2, 16)], "lack 32 rollouts in 2 of the steps",
+        ),
+        (
+            {
+                "eval_dataset": rows(1), "eval_strategy": "steps", "eval_steps": 1,
+                "per_device_eval_batch_size": 4,
+            },
+            [(1, 4), (2, 4)], "lack 8 rollouts in 2 of the steps",
+        ),
+    ],
+    ids=["several batches a step", "evaluation"],
+)  # fmt: skip
+def test_what_tables_of_trl_lack_is_said(
+    tmp_path: Path, options: dict[str, Any], steps: list[tuple[int, int]], said: str
+) -> None:
+    """A table has room for one batch of generation; what is left in it is of training alone."""
+    made = trainer(
+        tmp_path, RankReward(RECIPE), max_steps=2, log_completions=True,
+        num_completions_to_print=0, max_completion_length=8, **options,
+    )  # fmt: skip
+    made.train()
+    lines: list[str] = []
+    read = list(read_log([tmp_path / "completions"], say=lines.append))
+    assert all(row.columns["split"] == "train" for row in read)  # type: ignore[union-attr]
+    found = [(each.step, len(each.rows)) for each in chunks(read)]
+    assert found == steps
+    assert any(said in line for line in lines)
+    tables = [pyarrow.parquet.read_table(path) for path in (tmp_path / "completions").iterdir()]
+    for each in tables:
+        splits, groups = each["split"].to_pylist(), each["group"].to_pylist()
+        kinds = {group: {s for s, g in zip(splits, groups, strict=True) if g == group}
+                 for group in groups}  # fmt: skip
+        assert all(len(kind) == 1 for kind in kinds.values())

@@ -150,7 +150,46 @@ def test_groups_to_show(rollouts: Path) -> None:
     two = run(rollouts, "--recipes", *TWO, "--show", "2").stdout
     assert none.count("because of:") == 0
     assert two.count("because of:") == 2
-    assert two.count("advantage +") + two.count("advantage -") == 2 * 4 * 2
+    paid = re.findall(r": first \d\.\d{3} \([+-]\d\.\d\d\), second \d\.\d{3} \([+-]\d\.\d\d\)", two)
+    assert len(paid) == 2 * 4
+
+
+def test_a_terminal_of_80_columns_breaks_no_name(
+    rollouts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is said is at most 80 wide and every name is whole; only a policy's text is longer."""
+    monkeypatch.setenv("FORCE_COLOR", "1")  # a terminal, as far as rich can tell
+    monkeypatch.setenv("TERM", "dumb")
+    monkeypatch.setenv("COLUMNS", "80")
+    recipes = (*TWO, "dr_seg+kind=none")
+    result = run(rollouts, "--recipes", *recipes, "--show", "1")
+    printed = re.sub(r"\x1b\[[0-9;]*m", "", result.stdout)
+    own = [line for line in printed.splitlines() if not line.startswith(("    ", "reference:"))]
+    assert max(map(len, own)) <= 80
+    tables = [line for line in own if line.startswith(("│", "┃"))]
+    words = {word for line in tables for word in line.split()}
+    assert {*recipes, "correlation", "reward", "advantages"} <= words
+    assert max(map(len, tables)) <= 80
+
+
+def test_a_row_that_one_recipe_refuses_is_named(tmp_path: Path) -> None:
+    """A null in one row of a log costs that row alone."""
+    reference = '{"bbox": [10, 10, 50, 50], "points_1": [30, 30], "points_2": [20, 20]}'
+    base = {"reference": reference, "tokens": 5, "difficulty": 0.5, "uncertainty": 0.5}
+    texts = ("junk", f"<think>a</think><answer>{reference}</answer>") * 2
+    lines = [
+        {"step": step, "group": group, "completion": text, **base}
+        for step in (1, 2)
+        for group in (1, 2)
+        for text in texts
+    ]
+    lines[10]["tokens"] = None
+    log = tmp_path / "null.jsonl"
+    log.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    result = run(log, "--recipes", "seg_zero", "pixel_think")
+    assert result.exit_code == 0
+    assert "null.jsonl:11: refused by pixel_think: tokens: expected" in result.stderr
+    assert "15 rollouts" in result.stdout
 
 
 def test_without_matplotlib(

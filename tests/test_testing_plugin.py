@@ -67,15 +67,26 @@ def run(folder: Path, *arguments: str, block: str = "") -> subprocess.CompletedP
 
 def test_a_reward_from_the_command_line_is_a_test_an_invariant(tmp_path: Path) -> None:
     """What does not apply is skipped, files are not collected, and it ends with 0 or 1."""
-    given = ("--reward-layout", "boxes", "--reward-signature", "trl", "--reward-examples", "15")
-    skip = ("--reward-skip", "linear_cost,answer_order,duplicates,reference_order", "-v")
-    done = run(tmp_path, "--reward", "mine:sound", *given, *skip)
+    given = (
+        "--rankreward-layout",
+        "boxes",
+        "--rankreward-signature",
+        "trl",
+        "--rankreward-examples",
+        "15",
+    )
+    skip = (
+        "--rankreward-skip",
+        "linear_cost,answer_order,duplicates,reference_order,closer,draft",
+        "-v",
+    )
+    done = run(tmp_path, "--rankreward", "mine:sound", *given, *skip)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "::mine:sound::finite PASSED" in done.stdout
     assert "::mine:sound::bounded SKIPPED (no bounds were given)" in done.stdout
-    assert "13 passed, 1 skipped" in done.stdout
+    assert "14 passed, 1 skipped" in done.stdout
     assert "test_mine" not in done.stdout
-    done = run(tmp_path, "--reward", "mine:first", *given, *skip)
+    done = run(tmp_path, "--rankreward", "mine:first", *given, *skip)
     assert done.returncode == 1
     assert "answer_block: an answer that stands in the reasoning alone pays nothing" in done.stdout
 
@@ -92,10 +103,13 @@ def test_a_class_of_tests_shows_the_report_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--reward", "mine:none", "--reward-layout", "boxes"), "has no attribute 'none'"),
-        (("--reward", "nowhere:f", "--reward-layout", "boxes"), "No module named 'nowhere'"),
-        (("--reward", "mine:sound"), "layout: expected a schema or a recipe"),
-        (("--reward", "dr_segg"), "no schema or recipe 'dr_segg'"),
+        (("--rankreward", "mine:none", "--rankreward-layout", "boxes"), "has no attribute 'none'"),
+        (
+            ("--rankreward", "nowhere:f", "--rankreward-layout", "boxes"),
+            "No module named 'nowhere'",
+        ),
+        (("--rankreward", "mine:sound"), "layout: expected a schema or a recipe"),
+        (("--rankreward", "dr_segg"), "no schema or recipe 'dr_segg'"),
     ],
 )
 def test_wrong_options_are_one_line(tmp_path: Path, arguments, message) -> None:
@@ -118,8 +132,22 @@ def test_other_runs_load_nothing_heavy(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def test_a_project_may_have_an_option_for_its_reward(tmp_path: Path) -> None:
+    """The options begin with the name of the library, so that theirs are free."""
+    (tmp_path / "conftest.py").write_text(
+        "def pytest_addoption(parser):\n"
+        "    for name in ('', '-layout', '-signature', '-column', '-skip', '-examples'):\n"
+        "        parser.addoption('--reward' + name)\n"
+    )
+    (tmp_path / "test_one.py").write_text(
+        "def test_one(pytestconfig):\n    assert pytestconfig.getoption('--reward') == 'theirs'\n"
+    )
+    done = run(tmp_path, "test_one.py", "--reward", "theirs")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_a_missing_extra_is_named(tmp_path: Path) -> None:
     """Where it is used."""
-    done = run(tmp_path, "--reward", "dr_seg", block="hypothesis")
+    done = run(tmp_path, "--rankreward", "dr_seg", block="hypothesis")
     assert done.returncode == 4
     assert "pip install 'rankreward[testing]'" in done.stderr

@@ -56,6 +56,8 @@ def explain(
         kinds += [name for name in own if name not in kinds]
         near = difflib.get_close_matches(str(got), kinds, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
+        if {"terms", "metrics"} & set(path):
+            more = f"; one of your own has to be registered first, by an import{more}"
         return f"{place}: unknown {got!r}: {hint}expected one of {', '.join(kinds)}{more}"
     if first["type"] == "union_tag_not_found":
         got = first["input"]

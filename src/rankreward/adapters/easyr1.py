@@ -39,7 +39,7 @@ from rankreward.adapters.easyr1_files import (
     step_of,
     window_of,
 )
-from rankreward.adapters.easyr1_rollouts import write_rollouts
+from rankreward.adapters.easyr1_rollouts import forget_rollouts, write_rollouts
 from rankreward.errors import CheckpointError, InputError
 from rankreward.quantiles.checkpoint import save_state
 from rankreward.recipe import Recipe
@@ -75,8 +75,9 @@ def compute_score(
         load: EasyR1's ``load_checkpoint_path``.
         find_last: EasyR1's ``find_last_checkpoint``.
         rollouts: an absolute path of a folder that gets a file of each training batch,
-            ``<step>.jsonl``, which `rankreward score` reads; a resumed run replaces the files of
-            the steps that it does again. One folder a run.
+            ``<step>.jsonl``, which `rankreward score` reads; every ground truth then says its
+            split. A run begins by deleting the files from its first step on, which are of a run
+            that was given up: a resumed one so replaces the steps that it does again.
 
     Returns:
         B mappings with the same keys: ``overall``, the reward; ``rankreward/term/<term>``, its
@@ -93,7 +94,8 @@ def compute_score(
         return []
     kept = checkpoints != "" or load is not None
     truths = _truths([each["ground_truth"] for each in reward_inputs])
-    training = _training([truth.get("split") for truth in truths], kept=kept)
+    splits = [truth.get("split") for truth in truths]
+    training = _training(splits, needed=kept or rollouts is not None)
     key = repr((recipe, checkpoints, load, find_last, rollouts, training))
     if key not in _runs:
         place = Place.of(checkpoints, load, find_last=find_last) if kept else None
@@ -110,6 +112,7 @@ class _Run:
     place: Place | None
     rollouts: Path | None = None
     log: WindowLog = field(default_factory=WindowLog)
+    wrote: bool = False  # whether a file of rollouts is this process's
     calls: int = 0  # training calls so far, the window's clock
     last: int = 0  # step of the last checkpoint on the way here
     tracker: Tracker | None = None  # as the last call saw it
@@ -124,6 +127,9 @@ class _Run:
         scores = self._score(inputs, truths, record=True)
         self.calls += 1
         if self.rollouts is not None:
+            if not self.wrote:
+                forget_rollouts(self.rollouts, self.calls)
+                self.wrote = True
             paid = [score["overall"] for score in scores]
             write_rollouts(self.rollouts, self.calls, inputs, truths, paid)
         if self.place is not None:
@@ -250,13 +256,13 @@ def _plain(value: Any) -> Any:
     return [_plain(entry) for entry in value] if isinstance(value, list | tuple) else value
 
 
-def _training(splits: Sequence[Any], *, kept: bool) -> bool:
+def _training(splits: Sequence[Any], *, needed: bool) -> bool:
     """Whether a batch is one of training; all of it or none."""
-    if kept and None in splits:
+    if needed and None in splits:
         raise InputError(
             f"reward_inputs[{splits.index(None)}]: expected a ground truth with a split, as "
-            "{'reference': ..., 'split': 'train'}, got none: training and validation share the "
-            "folder given as checkpoints, and differ in nothing else"
+            "{'reference': ..., 'split': 'train'}, got none: training and validation share what "
+            "is given as checkpoints and rollouts, and differ in nothing else"
         )
     kinds = set(splits)
     if len(kinds) > 1:

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+_NAME = re.compile(r"\d{8,}\.jsonl")
 
 
 def write_rollouts(
@@ -26,8 +29,9 @@ def write_rollouts(
         folder: made if it is not there.
         step: the step, from 1.
         inputs: B mappings, as EasyR1 passes them.
-        truths: B ground truths. Rollouts whose ground truths are equal are taken for one group, as
-            EasyR1 shuffles a batch and names no groups.
+        truths: B ground truths, whose keys become columns, but for those that the log has itself;
+            what is no JSON is written as Python shows it. Rollouts whose ground truths are equal
+            are taken for one group, as EasyR1 shuffles a batch and names no groups.
         totals: B rewards.
 
     Raises:
@@ -40,7 +44,7 @@ def write_rollouts(
         group = groups.setdefault(_text(truth), len(groups))
         columns = {name: value for name, value in truth.items() if name != "split"}
         row = {
-            "step": step, "group": group, "completion": given["response"], **columns,
+            **columns, "step": step, "group": group, "completion": given["response"],
             "tokens": given["response_length"], "reward": total,
         }  # fmt: skip
         lines.append(_text(row) + "\n")
@@ -50,5 +54,40 @@ def write_rollouts(
     part.replace(path)
 
 
+def forget_rollouts(folder: Path, step: int) -> None:
+    """Delete the files of a step and of later ones: the run that wrote them was given up.
+
+    Args:
+        folder: may not be there.
+        step: from 1.
+
+    Raises:
+        OSError: a file cannot be deleted.
+    """
+    left = [path for path in folder.glob("*.jsonl") if _NAME.fullmatch(path.name)]
+    for path in left:
+        if int(path.stem) >= step:
+            path.unlink(missing_ok=True)
+
+
 def _text(value: Mapping[str, Any]) -> str:
-    return json.dumps(value, default=lambda array: array.tolist())
+    try:
+        return json.dumps(value, default=_plain)
+    except (TypeError, ValueError, RecursionError):  # keys that are no text, or a circle
+        return json.dumps({str(name): _readable(each) for name, each in value.items()})
+
+
+def _readable(value: Any) -> Any:
+    """The value as JSON has it, or as Python shows it."""
+    try:
+        return json.loads(json.dumps(value, default=_plain))
+    except (TypeError, ValueError, RecursionError):
+        return _shown(value)
+
+
+def _plain(value: Any) -> Any:
+    return value.tolist() if hasattr(value, "tolist") else _shown(value)
+
+
+def _shown(value: Any) -> str:
+    return f"{value!r:.1000}"

@@ -38,8 +38,9 @@ class RankReward:
     such object a trainer. Under several ranks (``torchrun``, accelerate) each makes its own, and
     the callback makes their windows one. The trainer's log shows the figures of
     `rankreward.rewards.figures`, averaged over the batches and ranks between two entries; the
-    completions table gets the columns ``failure``, ``reference`` and ``group``, which is all that
-    `rankreward score` and `rankreward replay` need of it.
+    completions table gets the columns ``failure``, ``reference``, ``group`` and ``rollout`` (both
+    counted over the step), ``rollout_step`` (in which it was scored) and ``split`` (``train`` or
+    ``eval``), which is all that `rankreward score` and `rankreward replay` need of it.
 
     Args:
         recipe: whatever `rankreward.Scorer` takes.
@@ -68,7 +69,9 @@ class RankReward:
         self.reference = reference
         self.__name__ = self.scorer.recipe.name.replace("-", "_")
         self._group: dict[str, int] = {}  # the trainer's completions a prompt, by mode
-        self._rank, self._keeps_table = 0, False  # of the trainer
+        self._rank, self._ranks, self._keeps_table = 0, 1, False  # of the trainer
+        self._groups_logged = 0
+        self._rollouts_logged = {"train": 0, "eval": 0}  # since the last step ended
         self._attached = False  # whether a trainer has this object's callback
         self._model: Any = None  # that trainer's policy
         self._last: _Scored | None = None
@@ -110,12 +113,15 @@ class RankReward:
     def _attach(self, args: TrainingArguments, model: Any) -> None:
         """A trainer has this object's callback."""
         self._attached, self._model = True, model
-        self._rank, self._keeps_table = args.process_index, getattr(args, "log_completions", False)
+        self._rank, self._ranks = args.process_index, args.world_size
+        self._keeps_table = getattr(args, "log_completions", False)
+        self._rollouts_logged = {"train": 0, "eval": 0}  # a step that was broken off is no more
         train = getattr(args, "num_generations", None) or 1
         self._group = {"train": train, "eval": getattr(args, "num_generations_eval", None) or train}
 
     def _end_step(self, step: int) -> None:
         self._window_log.flushed(self.scorer.flush(step))
+        self._rollouts_logged = {"train": 0, "eval": 0}
 
     def _score(
         self, caller: str, completions: Sequence[Any], columns: Mapping[str, Any]
@@ -210,13 +216,26 @@ class RankReward:
 
     def _log_rollouts(self, references: Sequence[Any], columns: Mapping[str, Any]) -> None:
         """What the completions table needs so that its rollouts can be scored again."""
-        texts = [_reference_text(reference) for reference in references]
-        first, size = self._rank * len(texts), self._group_size(columns)
-        columns["log_extra"]("reference", texts)
-        columns["log_extra"]("group", [(first + index) // size for index in range(len(texts))])
+        # The table holds the last batch of generation, and evaluation's on top of it.
+        log, count = columns["log_extra"], len(references)
+        split = self._split(columns)
+        begin, first, size = self._rollouts_logged[split], self._rank * count, self._group[split]
+        if split == "train" and begin == 0:  # evaluation counts on, as it shares a step's table
+            self._groups_logged = 0
+        groups = [self._groups_logged + (first + index) // size for index in range(count)]
+        log("reference", [_reference_text(reference) for reference in references])
+        log("group", groups)
+        log("split", [split] * count)
+        log("rollout", [begin + first + index for index in range(count)])
+        log("rollout_step", [columns["trainer_state"].global_step + 1] * count)
+        self._rollouts_logged[split] += self._ranks * count
+        self._groups_logged += -(-self._ranks * count // size)
 
     def _group_size(self, columns: Mapping[str, Any]) -> int:
-        return self._group["train" if self._training(columns) else "eval"]
+        return self._group[self._split(columns)]
+
+    def _split(self, columns: Mapping[str, Any]) -> str:
+        return "train" if self._training(columns) else "eval"
 
     def _training(self, columns: Mapping[str, Any]) -> bool:
         """Whether this batch is one of training; TRL evaluates through the same function.

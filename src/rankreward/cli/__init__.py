@@ -6,9 +6,11 @@ Each group of commands is a module. Needs the extra ``cli``.
 
 # No `from __future__ import annotations` in this package: typer reads the annotations, and can only
 # where they have been evaluated, since it is imported inside the functions that they stand in.
+import importlib
 import os
 import signal
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import rankreward
@@ -23,7 +25,7 @@ from rankreward.cli import (
     trainers,
 )
 from rankreward.cli.terminal import closing
-from rankreward.errors import RankRewardError, require
+from rankreward.errors import ConfigError, RankRewardError, require
 
 if TYPE_CHECKING:
     import typer
@@ -69,6 +71,7 @@ def app() -> "typer.Typer":
         epilog=closing(
             "rankreward recipes",
             "rankreward COMMAND --help",
+            "rankreward --import my_terms score log.jsonl --recipe mine.yaml",
             writes="nothing; each command's help says what it writes",
         )
     )
@@ -79,8 +82,19 @@ def app() -> "typer.Typer":
                 "--version", is_eager=True, callback=_say_version, help="Print the version."
             ),
         ] = False,
+        modules: Annotated[
+            list[str] | None,
+            typer.Option(
+                "--import",
+                metavar="MODULE",
+                help="Import this first, from here or where Python looks: it registers terms and "
+                "metrics of your own. May be given again.",
+            ),
+        ] = None,
     ) -> None:
         """Fair, fast and visible rewards for group-relative RL of vision-language models."""
+        for module in modules or ():
+            _import(module)
 
     recipes.register(commands)
     trainers.register(commands)
@@ -91,6 +105,24 @@ def app() -> "typer.Typer":
     reporting.register(commands)
     timing.register(commands)
     return commands
+
+
+def _import(module: str) -> None:
+    """Load a module of the user's, whose faults keep their traceback.
+
+    Raises:
+        ConfigError: there is none of that name.
+    """
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
+            raise
+        raise ConfigError(
+            f"--import: expected a module that Python finds from {Path.cwd()}, such as my_terms "
+            f"for my_terms.py, got {module!r}"
+        ) from None
 
 
 def _say_version(asked: bool) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from rankreward.cli.choices import recipe_names
-from rankreward.cli.terminal import closing, progress, show_json, stopping
+from rankreward.cli.terminal import closing, folder_there, progress, show_json, stopping, there
 from rankreward.errors import InputError
 
 if TYPE_CHECKING:
@@ -45,11 +45,9 @@ def _register(builds: "typer.Typer") -> None:
     Points = Annotated[int, typer.Option(min=1, max=2, help="Points an object.")]
     Quality = Annotated[int, typer.Option(min=0, max=100, help="JPEG quality; 0 is PNG.")]
     Strict = Annotated[bool, typer.Option("--strict", help="Stop at the first bad row.")]
-    Images = Annotated[
-        Path, typer.Option(exists=True, file_okay=False, help="The folder of the images.")
-    ]
+    Images = Annotated[Path, typer.Option(callback=folder_there, help="The folder of the images.")]
     Json = Annotated[bool, typer.Option("--json", help="The result as JSON, for scripts.")]
-    Source = Annotated[Path, typer.Argument(exists=True, help="The annotations, a JSON file.")]
+    Source = Annotated[Path, typer.Argument(callback=there, help="The annotations, a JSON file.")]
 
     @builds.command(
         "coco",
@@ -105,7 +103,7 @@ def _register(builds: "typer.Typer") -> None:
     )
     def _(
         references: Source,
-        instances: Annotated[Path, typer.Option(exists=True, help="COCO instances, as JSON.")],
+        instances: Annotated[Path, typer.Option(callback=there, help="COCO instances, as JSON.")],
         images: Images,
         out: Out,
         layout: For = "training",
@@ -141,13 +139,17 @@ def _register(builds: "typer.Typer") -> None:
         ),
     )
     def _(
-        images: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="Images.")],
+        images: Annotated[Path, typer.Argument(callback=folder_there, help="Images.")],
         out: Out,
         masks: Annotated[
-            Path | None, typer.Option(help="Masks, by the images' names; else beside them.")
+            Path | None,
+            typer.Option(
+                callback=folder_there, help="Masks, by the images' names; else beside them."
+            ),
         ] = None,
         queries: Annotated[
-            Path | None, typer.Option(help="JSON: an image's name to a text or several.")
+            Path | None,
+            typer.Option(callback=there, help="JSON: an image's name to a text or several."),
         ] = None,
         query: Annotated[str, typer.Option(help="What to ask where there are no queries.")] = "",
         objects: Annotated[
@@ -189,7 +191,7 @@ def _register(builds: "typer.Typer") -> None:
         name: Annotated[str, typer.Argument(help="visionreasoner_7k, reasonseg_val, ...")],
         out: Out,
         folder: Annotated[
-            Path | None, typer.Option(exists=True, help="Where it was downloaded to.")
+            Path | None, typer.Option(callback=folder_there, help="Where it was downloaded to.")
         ] = None,
         layout: For = "training",
         recipe: Recipe = "dr_seg",
@@ -206,7 +208,7 @@ def _register(builds: "typer.Typer") -> None:
         from rankreward.datasets.published import PUBLISHED, published_rows
 
         if name not in PUBLISHED:
-            raise typer.BadParameter(f"expected one of {', '.join(PUBLISHED)}, got {name!r}")
+            raise InputError(f"NAME: expected one of {', '.join(PUBLISHED)}, got {name!r}")
         how = {"name": name, "revision": PUBLISHED[name].revision, "points": points}
         build(
             lambda report: published_rows(name, folder, points=points, report=report),

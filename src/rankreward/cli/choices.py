@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 # Those of `rankreward.evaluation.PROTOCOLS`, whose import takes too long for help and completion.
 PROTOCOL_NAMES = ("seg_zero", "seg_zero_no_object", "dr_seg", "rela", "lisa")
+SCENES = 10_000  # of digits at most: they are all composed first, and are 320 MB and a minute
 
 
 def recipe_names(incomplete: str) -> list[str]:
@@ -85,6 +86,8 @@ def open_samples(data: str, recipe: "Recipe", split: str | None = None) -> Any:
         if not Path(data).exists():
             raise InputError(f"DATA: expected a folder that is there, or digits:<n>, got {data!r}")
         return read_samples(data, recipe, split)
+    if len(scenes[1]) > len(str(SCENES)) or int(scenes[1]) > SCENES:
+        raise InputError(f"DATA: expected at most {SCENES:,} scenes of digits, got {data!r}")
     from rankreward.datasets import digits
 
     return scene_samples(list(digits.scenes(int(scenes[1]), seed=0, split="eval")))
@@ -119,6 +122,15 @@ def check_out(out: Path | None, log: Sequence[Path]) -> None:
     """A folder of results among a log's files would be read as a part of it the next time."""
     if out is not None and out.resolve() in {path.resolve() for path in log}:
         raise InputError(f"--out: expected another folder than the log's, got {out}")
+
+
+def check_kept(out: Path | None, log: Sequence[Path]) -> None:
+    """An earlier result that is the log itself would be deleted before it is read."""
+    from rankreward.logs.written import RESULTS
+
+    for path in log if out is not None else ():
+        if path.name in RESULTS and path.resolve().parent == out.resolve():  # type: ignore[union-attr]
+            raise InputError(f"--out: expected another folder than that of the log {path}")
 
 
 def check_stratum(by: str, samples: Any) -> None:

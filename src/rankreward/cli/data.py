@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from rankreward.cli import builds
 from rankreward.cli.choices import split_names, splits_of
-from rankreward.cli.terminal import closing, progress, show, show_json
+from rankreward.cli.terminal import closing, finite, folder_there, progress, show, show_json, there
 from rankreward.errors import InputError, require
 
 if TYPE_CHECKING:
@@ -41,21 +41,25 @@ def _register_multi_object(group: "typer.Typer") -> None:
     )
     def _(
         annotations: Annotated[
-            Path, typer.Argument(exists=True, help="Instances or panoptic JSON.")
+            Path, typer.Argument(callback=there, help="Instances or panoptic JSON.")
         ],
         images: Annotated[
-            Path, typer.Option(exists=True, file_okay=False, help="The folder of the images.")
+            Path, typer.Option(callback=folder_there, help="The folder of the images.")
         ],
         out: Annotated[Path, typer.Option(help="The folder that the Parquet shards go to.")],
         panoptic: Annotated[
-            Path | None, typer.Option(help="The folder of a panoptic file's PNGs.")
+            Path | None,
+            typer.Option(callback=folder_there, help="The folder of a panoptic file's PNGs."),
         ] = None,
         n: Annotated[int, typer.Option(min=0, help="Rows to draw; 0 takes all.")] = 0,
         seed: Annotated[int, typer.Option(help="Of the drawing.")] = 0,
         min_instances: Annotated[int, typer.Option(help="Instances of a class, at least.")] = 2,
         max_instances: Annotated[int, typer.Option(help="At most; 0 for any number.")] = 0,
         min_share: Annotated[
-            float, typer.Option(help="Share of the image that all masks cover, at least.")
+            float,
+            typer.Option(
+                callback=finite, help="Share of the image that all masks cover, at least."
+            ),
         ] = 0.0,
         min_side: Annotated[int, typer.Option(help="Pixels of the shorter side, at least.")] = 1,
         as_json: Annotated[bool, typer.Option("--json", help="The result as JSON.")] = False,
@@ -101,7 +105,7 @@ def _register_inspect(group: "typer.Typer") -> None:
         ),
     )
     def _(
-        folder: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="The shards.")],
+        folder: Annotated[Path, typer.Argument(callback=folder_there, help="The shards.")],
         split: Annotated[
             str | None,
             typer.Option(

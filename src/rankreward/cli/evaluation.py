@@ -19,7 +19,7 @@ from rankreward.cli.choices import (
     split_names,
 )
 from rankreward.cli.results import Format
-from rankreward.cli.terminal import closing, show_json, stopping
+from rankreward.cli.terminal import closing, finite, show_json, stopping
 from rankreward.errors import InputError, require
 
 if TYPE_CHECKING:
@@ -84,7 +84,8 @@ def _register_run(group: "typer.Typer") -> None:
             ),
         ] = "dr_seg",
         frame: Annotated[
-            int, typer.Option(help="Side of the policy's images in pixels; 0 is the recipe's.")
+            int,
+            typer.Option(min=0, help="Side of the policy's images in pixels; 0 is the recipe's."),
         ] = 0,
         segmenter: Annotated[
             str,
@@ -111,9 +112,14 @@ def _register_run(group: "typer.Typer") -> None:
         ] = None,
         adapter: Annotated[str | None, typer.Option(help="A PEFT adapter.")] = None,
         temperature: Annotated[
-            float, typer.Option(min=0, help="Of the sampling; 0 is greedy.")
+            float, typer.Option(min=0, callback=finite, help="Of the sampling; 0 is greedy.")
         ] = 0.0,
-        top_p: Annotated[float, typer.Option(help="Share of the probability to draw from.")] = 1.0,
+        top_p: Annotated[
+            float,
+            typer.Option(
+                min=0, max=1, callback=finite, help="Share of the probability to draw from."
+            ),
+        ] = 1.0,
         seed: Annotated[int, typer.Option(help="Of the sampling.")] = 0,
         max_tokens: Annotated[
             int, typer.Option(min=1, help="The longest answer, in tokens.")
@@ -124,7 +130,9 @@ def _register_run(group: "typer.Typer") -> None:
             "0/1"
         ),
         ray: Annotated[int, typer.Option(min=0, help="Shards to run on Ray's cluster.")] = 0,
-        gpus: Annotated[float, typer.Option(min=0, help="GPUs a shard on Ray.")] = 1.0,
+        gpus: Annotated[
+            float, typer.Option(min=0, callback=finite, help="GPUs a shard on Ray.")
+        ] = 1.0,
         keep_masks: Annotated[bool, typer.Option("--keep-masks", help="Store masks.")] = False,
         captions: Annotated[
             bool, typer.Option("--captions", help="Compare captions with images by CLIP (dpad).")

@@ -94,6 +94,8 @@ def register(commands: "typer.Typer") -> None:
         ] = 10,
     ) -> None:
         """What rollouts would have earned under other recipes, and how far these agree."""
+        from rankreward.logs.frames import watch_frame
+        from rankreward.logs.gaps import Gaps, gap_line
         from rankreward.logs.reading import read_log, size_of
         from rankreward.logs.steps import LIMIT, WITH_IMAGES, chunks
         from rankreward.replay.contestants import read_contestants
@@ -104,20 +106,23 @@ def register(commands: "typer.Typer") -> None:
         check_out(out, log)
         contestants = read_contestants(recipes, frame=frame, make=_Maker(segmenter))
         images = any(each.recipe.needs_images for each in contestants)
+        gaps = Gaps()
         with stopping("nothing was written"), ByteBar("replaying", size_of(log)) as bar:
             rows = read_log(
                 log, completion=completion, reference=reference, group=group, step=step,
                 references=references, progress=bar.advance_to, say=bar.say,
-                images=images,
+                images=images, gaps=gaps,
             )  # fmt: skip
             dealt = chunks(
-                rows, grouped=True, group_size=group_size, rows_per_step=rows_per_step,
+                watch_frame(rows, contestants[0].recipe, bar.say), grouped=True, group_size=group_size, rows_per_step=rows_per_step,
                 ranked=any(each.recipe.needs_steps for each in contestants),
-                limit=WITH_IMAGES if images else LIMIT,
+                limit=WITH_IMAGES if images else LIMIT, say=bar.say,
             )  # fmt: skip
             run = Replay(contestants, most=max(keep, show))
             for chunk in dealt:
                 run.add(chunk)
+            if (missing := gaps.as_dict()) is not None:
+                bar.say(gap_line(missing))
         found = run.done()
         if out is not None:
             _write(out, found, run.by_step(), settings(contestants, [str(path) for path in log]))
@@ -195,7 +200,7 @@ def _print(found: Any, show: int, *, details: bool) -> None:
             print(line)
     _bad(found)
     for line in verdict(found):
-        print(f"\n{textwrap.fill(visible(line), 80)}")
+        print(f"\n{_folded(visible(line))}")
 
 
 def _case(case: dict[str, Any]) -> Iterator[str]:
@@ -203,18 +208,25 @@ def _case(case: dict[str, Any]) -> Iterator[str]:
     from rankreward.report.frame import visible
 
     near = "no signal from one" if case["cosine"] is None else f"cosine {case['cosine']:.2f}"
-    where = f"Step {case['step']}, group {visible(str(case['group']))}"
-    yield f"\n{where}: {case['first']} (first) against {case['second']} (second), {near}"
-    yield f"because of: {_because(case['because'])}"
+    where = f"Step {case['step']}, group {visible(str(case['group']))}, {near}"
+    both = f"{case['first']} (first) against {case['second']} (second)"
+    yield ""
+    yield _folded(f"{where}: {both}, rewards with advantages in brackets")
+    yield _folded(f"because of: {_because(case['because'])}")
     yield f"reference: {visible(str(case['reference']))[:LONGEST]}"
     for each in sorted(case["rollouts"], key=lambda one: _gap(one["advantages"])):
         one, other = (
-            f"{reward:.3f} (advantage {advantage:+.2f})"
+            f"{reward:.3f} ({advantage:+.2f})"
             for reward, advantage in zip(each["rewards"], each["advantages"], strict=True)
         )
         failure = f"; {each['failure']}" if each["failure"] else ""
         yield f"  {each['place']}: first {one}, second {other}{failure}"
         yield from (f"    {line}" for line in _cut(visible(each["completion"])).split("\n"))
+
+
+def _folded(text: str) -> str:
+    """Lines of at most 80 characters, which never break inside a name."""
+    return textwrap.fill(text, 80, break_long_words=False, break_on_hyphens=False)
 
 
 def _cut(text: str) -> str:

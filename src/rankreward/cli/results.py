@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from rankreward.cli.choices import open_samples, protocol_names, recipe_of
-from rankreward.cli.terminal import closing, print_table, show_json
+from rankreward.cli.terminal import closing, print_table, show_json, there
 from rankreward.errors import InputError
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def _register_summary(group: "typer.Typer") -> None:
         ),
     )
     def _(
-        runs: Annotated[list[Path], typer.Argument(exists=True, help="Runs, or their files.")],
+        runs: Annotated[list[Path], typer.Argument(callback=there, help="Runs, or their files.")],
         protocol: Annotated[
             str,
             typer.Option(
@@ -73,8 +73,8 @@ def _register_compare(group: "typer.Typer") -> None:
         ),
     )
     def _(
-        before: Annotated[Path, typer.Argument(exists=True, help="A run.")],
-        after: Annotated[Path, typer.Argument(exists=True, help="Another of the same samples.")],
+        before: Annotated[Path, typer.Argument(callback=there, help="A run.")],
+        after: Annotated[Path, typer.Argument(callback=there, help="Another of the same samples.")],
         protocol: Annotated[
             str,
             typer.Option(

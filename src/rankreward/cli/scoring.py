@@ -4,7 +4,14 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from rankreward.cli.choices import check_out, check_segmenter, make_segmenter, sized_recipe
+from rankreward.cli.choices import (
+    check_kept,
+    check_out,
+    check_segmenter,
+    make_segmenter,
+    recipe_names,
+    sized_recipe,
+)
 from rankreward.cli.terminal import ByteBar, closing, print_table, show_json
 
 if TYPE_CHECKING:
@@ -36,7 +43,9 @@ def register(commands: "typer.Typer") -> None:
                 help="Files and folders of rollouts: .jsonl, .jsonl.gz, .parquet, EasyR1's .log."
             ),
         ],
-        recipe: Annotated[str, typer.Option(help="A recipe's name or file.")],
+        recipe: Annotated[
+            str, typer.Option(help="A recipe's name or file.", autocompletion=recipe_names)
+        ],
         out: Annotated[
             Path | None,
             typer.Option(file_okay=False, help="A folder for rewards, figures, windows."),
@@ -70,14 +79,18 @@ def register(commands: "typer.Typer") -> None:
         json_: Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")] = False,
     ) -> None:
         """Pay a log's rollouts by a recipe, step by step, as training with it would have."""
+        from rankreward.logs.frames import watch_frame
+        from rankreward.logs.gaps import Gaps
         from rankreward.logs.reading import read_log, size_of
         from rankreward.logs.running import score_log
+        from rankreward.logs.scoring import columns_of
         from rankreward.logs.steps import LIMIT, WITH_IMAGES, chunks
         from rankreward.logs.written import Folder
 
         loaded = sized_recipe(recipe, frame)
         scorer = _scorer(loaded, segmenter, from_window)
         check_out(out, log)
+        check_kept(out, log)
         columns = {
             "completion": completion, "reference": reference, "group": group, "step": step,
         }  # fmt: skip
@@ -90,17 +103,19 @@ def register(commands: "typer.Typer") -> None:
         folder = None
         if out is not None:
             folder = Folder(out, _settings(loaded, log, asked), overwrite=overwrite)
+        gaps = Gaps()
         with ByteBar("scoring", size) as bar:
             rows = read_log(
                 log, **columns, references=references, images=loaded.needs_images, say=bar.say,
-                progress=bar.advance_to,
+                progress=bar.advance_to, gaps=gaps,
             )  # fmt: skip
             steps = chunks(
-                rows, ranked=loaded.needs_steps, grouped=loaded.needs_groups,
+                watch_frame(rows, loaded, bar.say), ranked=loaded.needs_steps, grouped=loaded.needs_groups,
                 rows_per_step=rows_per_step, group_size=group_size,
                 limit=WITH_IMAGES if loaded.needs_images else LIMIT,
+                columns=columns_of(loaded), say=bar.say,
             )  # fmt: skip
-            summary = score_log(steps, scorer, folder, bar.say)
+            summary = score_log(steps, scorer, folder, bar.say, gaps)
         _show(summary, out, as_json=json_)
         if not summary["finished"]:
             raise typer.Exit(130)

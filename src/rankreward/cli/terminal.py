@@ -4,14 +4,18 @@ import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Self, TypeVar
 
-from rankreward.errors import require
+from rankreward.errors import InputError, require
 
 Item = TypeVar("Item")
 
 _WIDE = 10_000  # columns of what is no terminal: a table in a pipe or a file is never cut
-_CODES = "0 done; 1 wrong input or a failure, in one line; 2 wrong usage; 130 stopped by Ctrl-C."
+_CODES = (
+    "0 done; 1 a failure, such as a file that is not there, in one line; "
+    "2 wrong usage, such as an unknown option; 130 stopped by Ctrl-C."
+)
 
 
 def closing(*examples: str, writes: str, note: str = "") -> str:
@@ -26,6 +30,50 @@ def closing(*examples: str, writes: str, note: str = "") -> str:
     more = f"\n\n{note}" if note else ""
     # The sign \b keeps the lines of a paragraph apart.
     return f"\b\nExamples:\n{lines}\n\nWrites: {writes}.\n\nExit status: {_CODES}{more}"
+
+
+def there(_ctx: Any, parameter: Any, value: Any) -> Any:
+    """Check files and folders that are read before the command begins, as a parameter's callback.
+
+    Typer's own check would call a file that is not there wrong usage.
+
+    Raises:
+        InputError: one is not there.
+    """
+    for path in value if isinstance(value, list | tuple) else [value]:
+        if path is not None and not Path(path).exists():
+            raise InputError(f"{_named(parameter)}: expected a path that is there, got {path}")
+    return value
+
+
+def folder_there(_ctx: Any, parameter: Any, value: Any) -> Any:
+    """The same for a folder.
+
+    Raises:
+        InputError: there is none.
+    """
+    if value is not None and not Path(value).is_dir():
+        raise InputError(f"{_named(parameter)}: expected a folder that is there, got {value}")
+    return value
+
+
+def finite(value: float) -> float:
+    """Check a number, as a parameter's callback: to a range, infinity and NaN can be inside.
+
+    Raises:
+        BadParameter: it is not finite.
+    """
+    import typer
+
+    if not math.isfinite(value):
+        raise typer.BadParameter(f"expected a finite number, got {value}")
+    return value
+
+
+def _named(parameter: Any) -> str:
+    """A parameter by the name under which its help has it."""
+    name: str = parameter.opts[0]
+    return name if name.startswith("-") else name.upper()
 
 
 @contextmanager

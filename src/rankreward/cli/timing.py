@@ -9,8 +9,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from rankreward.cli.terminal import closing, print_table, progress, show_json, stopping
-from rankreward.errors import require
+from rankreward.cli.terminal import closing, finite, print_table, progress, show_json, stopping
+from rankreward.errors import InputError, require
 
 if TYPE_CHECKING:
     import typer
@@ -33,21 +33,24 @@ def register(commands: "typer.Typer") -> None:
     )
     def _(
         seconds: Annotated[
-            float, typer.Option(min=0.1, help="How many seconds it takes in all, roughly.")
+            float,
+            typer.Option(
+                min=0.1, callback=finite, help="How many seconds it takes in all, roughly."
+            ),
         ] = 10.0,
         path: Annotated[
             Path | None,
             typer.Option(
                 "--json",
                 metavar="FILE",
-                dir_okay=False,
                 help="Where to write the figures, in seconds; - prints them, and no table.",
             ),
         ] = None,
     ) -> None:
         """Time ranking and flushing here, against NumPy."""
-        if path is not None and not path.parent.is_dir():  # said now, not after the timing
-            raise typer.BadParameter(f"there is no folder {path.parent}", param_hint="--json")
+        if path is not None and (path.is_dir() or not path.parent.is_dir()):
+            # Said now, not after the timing.
+            raise InputError(f"--json: expected a file in a folder that is there, got {path}")
         with stopping("nothing was written; the same command starts anew"):
             rows = _time_all(seconds)
         if path == Path("-"):

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Annotated
 
 from rankreward.cli.choices import recipe_names, trainer_names
 from rankreward.cli.terminal import closing, show_json
-from rankreward.errors import RankRewardError
 
 if TYPE_CHECKING:
     import typer
@@ -44,11 +43,8 @@ def register(commands: "typer.Typer") -> None:
         from rankreward.adapters.paths import TRAINERS, paths
         from rankreward.recipe import Recipe
 
-        try:
-            known = recipe if Recipe.load(recipe).name == recipe else str(Path(recipe).resolve())
-            parts = {name: paths(name, known) for name in ([trainer] if trainer else TRAINERS)}
-        except RankRewardError as error:
-            raise typer.BadParameter(str(error)) from None
+        known = recipe if Recipe.load(recipe).name == recipe else str(Path(recipe).resolve())
+        parts = {name: paths(name, known) for name in ([trainer] if trainer else TRAINERS)}
         if as_json:
             show_json(parts)
         elif trainer:

@@ -12,6 +12,7 @@ Goes in: a record, as a file holds it. Comes out: a `LogRow`, or what is wrong w
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -61,7 +62,7 @@ class Format:
 
 
 _PLAIN = Format("plain", "completion", "reference", "group", "step", "prompt")
-_TRL = replace(_PLAIN, name="TRL's completions table")
+TRL = replace(_PLAIN, name="TRL's completions table")
 _VERL = Format("verl's dump", "output", "gts", "uid", "step", "input")
 
 
@@ -78,7 +79,7 @@ def detect(columns: Iterable[str], names: Names) -> Format | None:
     have = set(columns)
     form = _VERL if {"output", "input"} <= have and "completion" not in have else _PLAIN
     if {"completion", "prompt", "advantage"} <= have:
-        form = _TRL
+        form = TRL
     completion = names.completion or form.completion
     if completion not in have:
         return None
@@ -129,10 +130,10 @@ def read_row(place: str, record: dict[str, Any], form: Format) -> LogRow | BadRo
     group = None
     if form.group is not None:
         group = record.pop(form.group, None)
-        if group is None:
-            return BadRow(place, f"expected a group as {form.group!r}, got none")
+        if group is None or (isinstance(group, float) and math.isnan(group)):
+            return BadRow(place, f"expected a group as {form.group!r}, got {_shown(group)}")
         group = str(group)
-        if form.group == "uid" and (match := _VERL_KEY.fullmatch(group)):
+        if form.name == _VERL.name and (match := _VERL_KEY.fullmatch(group)):
             group = match[1]
     reference = None if form.reference is None else record.pop(form.reference, None)
     if form.prompt is not None and form.prompt != "prompt":

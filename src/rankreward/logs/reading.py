@@ -15,14 +15,18 @@ from pathlib import Path
 from typing import Any
 
 from rankreward.errors import InputError
-from rankreward.logs.formats import Format, Names, detect, read_row, unknown
+from rankreward.logs.formats import TRL, Format, Names, detect, read_row, unknown
+from rankreward.logs.gaps import Gaps
 from rankreward.logs.pictures import Pictures
 from rankreward.logs.records import SUFFIXES, Record, read_records, table_mark
 from rankreward.logs.references import read_pairs, text_of
 from rankreward.logs.rows import BadRow, LogRow
+from rankreward.logs.trl_tables import Tables
 
 _logger = logging.getLogger(__name__)
 _PEEK = 1000  # rows looked at for a file's first step
+# What `rankreward score` writes beside its settings: rewards and examples, but no log.
+_RESULTS = ("scored.jsonl", "steps.jsonl", "bad.jsonl", "examples.jsonl")
 
 
 def read_log(
@@ -36,6 +40,7 @@ def read_log(
     images: bool = False,
     say: Callable[[str], None] = _logger.info,
     progress: Callable[[int], None] = lambda _: None,
+    gaps: Gaps | None = None,
 ) -> Iterator[LogRow | BadRow]:
     """Read a log.
 
@@ -50,12 +55,14 @@ def read_log(
         references: a file of the columns ``prompt`` and ``reference`` for a log without references,
             joined by the prompt's text; it is held in memory.
         images: whether to open the images in the columns ``images`` or ``image``.
-        say: told the format of the files, once for each that differs.
+        say: told the format of the files, once for each that differs, and what is left out.
         progress: told the bytes read so far, of `size_of`.
+        gaps: told the steps.
 
     Yields:
         Rollouts and bad rows as they stand. TRL writes its table at each logged step, also where
-        that trained on rollouts of an earlier one; a table like the one before it is left out.
+        that trained on rollouts of an earlier one; a table like the one before it is left out, and
+        of the tables of `rankreward.adapters.trl` all that is no new rollout of training.
 
     Raises:
         InputError: there is no such file, a Parquet file is damaged, or the file of references is.
@@ -70,15 +77,21 @@ def read_log(
             told.add(text)
             say(text)
 
-    files = files_of(paths)
-    calls = _names(files)
+    files, found = files_of(paths, say), gaps or Gaps()
+    calls, tables = _names(files), Tables(found)
     before = 0
-    for file in _once(_in_order(files, names), say):
+    for file in _once(_in_order(files, names), found, say):
         reader = _File(file, calls[file], names, images=images, say=tell)
         begun = before
         for row in reader.rows(lambda done, begun=begun: progress(begun + done)):  # type: ignore[misc]
-            yield _joined(row, pairs) if isinstance(row, LogRow) and row.reference is None else row
+            kept = row if isinstance(row, BadRow) or not reader.trl else tables.training(row)
+            if isinstance(kept, LogRow):
+                found.add(kept.step)
+                yield _joined(kept, pairs) if kept.reference is None else kept
+            elif kept is not None:
+                yield kept
         before += file.stat().st_size
+    tables.end(say)
 
 
 def size_of(paths: Sequence[str | Path]) -> int:
@@ -86,24 +99,35 @@ def size_of(paths: Sequence[str | Path]) -> int:
     return sum(file.stat().st_size for file in files_of(paths))
 
 
-def files_of(paths: Sequence[str | Path]) -> list[Path]:
+def files_of(paths: Sequence[str | Path], say: Callable[[str], None] = _logger.info) -> list[Path]:
     """The files of a log, those of a folder by the numbers in their names.
+
+    Args:
+        paths: files and folders.
+        say: told of a folder's results of `rankreward score`, which are left out.
 
     Raises:
         InputError: a path is not there, or a folder has no such files.
     """
     files: list[Path] = []
     for path in map(Path, paths):
-        inside = (
-            [each for each in path.iterdir() if each.name.endswith(SUFFIXES)]
-            if (path.is_dir())
-            else [path]
-        )
+        inside = _inside(path, say) if path.is_dir() else [path]
         if not inside or not path.exists():
             got = "none" if path.is_dir() else "no such file or folder"
             raise InputError(f"{path}: expected files that end in {', '.join(SUFFIXES)}, got {got}")
         files += sorted(inside, key=_natural)
     return files
+
+
+def _inside(folder: Path, say: Callable[[str], None]) -> list[Path]:
+    inside = [each for each in folder.iterdir() if each.name.endswith(SUFFIXES)]
+    results = [each for each in inside if each.name in _RESULTS]
+    if not results or not (folder / "settings.json").exists():
+        return inside
+    if len(results) == len(inside):
+        raise InputError(f"{folder}: expected a log, got what rankreward score made of one")
+    say(f"{folder}: left out {', '.join(sorted(each.name for each in results))}, which are results")
+    return [each for each in inside if each not in results]
 
 
 def _natural(file: Path) -> list[tuple[int, str]]:
@@ -118,11 +142,12 @@ def _names(files: Sequence[Path]) -> dict[Path, str]:
     return {file: file.name if short else str(file) for file in files}
 
 
-def _in_order(files: list[Path], names: Names) -> list[Path]:
+def _in_order(files: list[Path], names: Names) -> list[tuple[Path, int | None]]:
+    """Files with their first steps; one file alone is not looked into."""
     if len(files) == 1:
-        return files
-    first = {file: _first_step(file, names) for file in files}
-    return sorted(files, key=lambda file: -1 if first[file] is None else first[file] or 0)
+        return [(files[0], None)]
+    first = [(file, _first_step(file, names)) for file in files]
+    return sorted(first, key=lambda each: -1 if each[1] is None else each[1])
 
 
 def _first_step(file: Path, names: Names) -> int | None:
@@ -131,15 +156,18 @@ def _first_step(file: Path, names: Names) -> int | None:
     return next(found, None)
 
 
-def _once(files: Sequence[Path], say: Callable[[str], None]) -> Iterator[Path]:
+def _once(
+    files: Sequence[tuple[Path, int | None]], gaps: Gaps, say: Callable[[str], None]
+) -> Iterator[Path]:
     """The files without TRL's tables that hold what the one before holds."""
     before: str | None = None
-    for file in files:
+    for file, step in files:
         content = table_mark(file) if len(files) > 1 else None
         if content is not None and content == before:
             say(
                 f"{file.name}: the rollouts of the table before it, which TRL wrote again: left out"
             )
+            gaps.add(step)
         else:
             yield file
         before = content
@@ -167,6 +195,11 @@ class _File:
         self._file, self._name, self._names, self._say = file, name, names, say
         self._pictures = Pictures(file.parent) if images else None
         self._format: Format | None = None
+
+    @property
+    def trl(self) -> bool:
+        """Whether it is one of TRL's tables, as far as it has been read."""
+        return self._format is not None and self._format.name == TRL.name
 
     def rows(self, progress: Callable[[int], None]) -> Iterator[LogRow | BadRow]:
         records = read_records(

@@ -25,6 +25,7 @@ Progress = Callable[[int], None]  # told how many bytes of the file have been re
 SUFFIXES = (".jsonl", ".jsonl.gz", ".parquet", ".log")
 IMAGES = ("images", "image")  # of a Parquet file they are read only where they are wanted
 _LONGEST = 1 << 26  # bytes of a line; what is longer is no rollout
+_HELD = 1 << 25  # bytes of Parquet that are made Python's at a time
 _BATCH = 1000  # rows of Parquet at a time, and lines between two words of progress
 
 
@@ -122,9 +123,11 @@ def _parquet(
             total = max(table.metadata.num_rows, 1)
             columns = [each for each in table.schema_arrow.names if images or each not in IMAGES]
             for batch in table.iter_batches(_BATCH, columns=columns):
-                for record in batch.to_pylist():
-                    row += 1
-                    yield f"{name}:{row}", _filled(record)
+                few = max(1, _BATCH * _HELD // max(batch.nbytes, _HELD))
+                for start in range(0, len(batch), few):
+                    for record in batch.slice(start, few).to_pylist():
+                        row += 1
+                        yield f"{name}:{row}", _filled(record)
                 progress(size * row // total)
     except (arrow.ArrowException, OSError) as error:
         raise InputError(f"{file}: expected a whole Parquet file, got {error}") from error

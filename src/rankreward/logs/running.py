@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from rankreward.logs.gaps import Gaps, gap_line
 from rankreward.logs.rows import Chunk
 from rankreward.logs.scoring import Scored, score_chunks
 from rankreward.logs.sums import Step, Totals
@@ -27,6 +28,7 @@ def score_log(
     scorer: Scorer,
     folder: Folder | None,
     say: Callable[[str], None],
+    gaps: Gaps | None = None,
 ) -> dict[str, Any]:
     """Score a log.
 
@@ -34,7 +36,8 @@ def score_log(
         chunks: of `rankreward.logs.steps.chunks`.
         scorer: its window goes on from where it is.
         folder: where to write what was found; None for nowhere.
-        say: told of the first bad rows.
+        say: told of the first bad rows, and of steps that lack.
+        gaps: of the steps that `rankreward.logs.reading.read_log` found.
 
     Returns:
         The summary; ``finished`` is False if it was interrupted (`KeyboardInterrupt`), and all is
@@ -52,7 +55,10 @@ def score_log(
     except KeyboardInterrupt:
         pass
     finally:
-        summary = run.totals.as_dict(finished=finished)
+        missing = None if gaps is None else gaps.as_dict()
+        summary = {**run.totals.as_dict(finished=finished), "missing_steps": missing}
+        if missing is not None:
+            say(gap_line(missing))
         if folder is not None:
             with _unbroken():
                 folder.close(summary, scorer)
@@ -93,22 +99,21 @@ class _Run:
         for row in scored.bad[: max(0, _NAMED - self.totals.bad)]:
             self._say(f"bad row {row.place}: {row.reason}")
         self.totals.bad += len(scored.bad)
-        if self._step is None:
-            self._step, self._failures = Step(scored.step), Counter()
-        self._step.add(scored)
         if scored.batch is not None:
+            if self._step is None:
+                self._step, self._failures = Step(scored.step), Counter()
+            self._step.add(scored)
             self._failures.update(code for code in scored.batch.codes if code is not None)
         if self._folder is not None:
             self._folder.add(scored)
         if scored.flush is not None:
-            with _unbroken():
-                self._end(self._step)
+            if self._step is not None:
+                with _unbroken():
+                    self._end(self._step)
             self._window.flushed(scored.flush)
             self._step = None
 
     def _end(self, step: Step) -> None:
-        if step.rows == 0:  # all were bad
-            return
         line = step.line(self._window)
         if self._folder is not None:
             self._folder.end_step(line, self._scorer)

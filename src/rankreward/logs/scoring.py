@@ -131,9 +131,16 @@ def pay(scorer: Scorer, rows: Sequence[LogRow], *, record: bool = True) -> Rewar
     )
 
 
-def _wanted(recipe: Recipe, rows: Sequence[LogRow]) -> list[str]:
-    """The columns that a recipe may read: those it names, and all for terms of a user's own."""
+def columns_of(recipe: Recipe) -> frozenset[str] | None:
+    """The columns of a log that scoring by a recipe may read; None for all of them."""
     parts = (*recipe.terms.values(), *recipe.accuracy.metrics.values())
     if any(isinstance(part, OwnTerm | OwnMetric) for part in parts):
+        return None
+    return frozenset({*recipe.columns, "tokens"})  # tokens are counted, whatever the recipe
+
+
+def _wanted(recipe: Recipe, rows: Sequence[LogRow]) -> list[str]:
+    """The columns that a recipe may read: those it names, and all for terms of a user's own."""
+    if columns_of(recipe) is None:
         return list({name: None for row in rows for name in row.columns})
     return [name for name in recipe.columns if any(name in row.columns for row in rows)]

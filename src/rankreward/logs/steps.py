@@ -6,15 +6,21 @@ for unless a group is, so that a log of any size can be scored in bounded memory
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import logging
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from rankreward.errors import InputError
+from rankreward.logs.groups import Groups
 from rankreward.logs.rows import BadRow, Chunk, LogRow
+
+_logger = logging.getLogger(__name__)
 
 LIMIT = 4096  # rows of a chunk
 WITH_IMAGES = 128  # likewise, where a row holds an image, with the memory of a thousand texts
-_CHARACTERS = 1 << 25  # of a chunk, beyond which it ends sooner
+_BYTES = 1 << 25  # of a chunk's texts, roughly, beyond which it ends sooner
+_PIXELS = 1 << 26  # likewise of its images, each counted once for neighbours that share it
 
 
 def chunks(
@@ -25,6 +31,8 @@ def chunks(
     rows_per_step: int | None = None,
     group_size: int | None = None,
     limit: int = LIMIT,
+    columns: Container[str] | None = None,
+    say: Callable[[str], None] = _logger.warning,
 ) -> Iterator[Chunk]:
     """Deal rows to steps, and steps to chunks.
 
@@ -37,9 +45,11 @@ def chunks(
         rows_per_step: makes steps of so many rows, counted from 1, bad ones included; for logs that
             do not say.
         group_size: makes groups of so many neighbours of a step, bad rows included, whatever the
-            log says. Without it and where the log has none, a group is neighbours with equal prompt
-            and reference.
+            log says. Without it and where the log has none they are guessed, as
+            `rankreward.logs.groups.Groups` says.
         limit: rows of a chunk, from 1; a group whose rows stand together may take it beyond that.
+        columns: those to keep of each row; None keeps all. Prompts are most of many a log.
+        say: told once if guessed groups may be wrong.
 
     Yields:
         Chunks in the order of the rows, each row with its group. One without rows holds bad ones
@@ -49,11 +59,13 @@ def chunks(
         InputError: a step falls, a log has no steps where they are needed or has them beside
             `rows_per_step`, or a group comes back; the message names the row.
     """
-    step = _Step(0, grouped=grouped, group_size=group_size, limit=limit)
+    groups = Groups(group_size, say)
+    step = _Step(0, grouped=grouped, groups=groups, limit=limit, columns=columns)
     for number, row in _numbered(rows, ranked=ranked, rows_per_step=rows_per_step):
         if number != step.number:
             yield from step.end()
-            step = _Step(number, grouped=grouped, group_size=group_size, limit=limit)
+            groups.begin()
+            step = _Step(number, grouped=grouped, groups=groups, limit=limit, columns=columns)
         yield from step.push(row)
     yield from step.end()
 
@@ -102,14 +114,14 @@ class _Step:
 
     number: int
     grouped: bool
-    group_size: int | None
+    groups: Groups
     limit: int
+    columns: Container[str] | None
     rows: list[LogRow] = field(default_factory=list)
     bad: list[BadRow] = field(default_factory=list)
     seen: int = 0  # rows of the step, bad ones included
-    size: int = 0  # characters of the completions in `rows`
-    guessed: int = 0  # groups found among neighbours
-    given: LogRow | None = None  # the last row, as the log has it
+    size: int = 0  # bytes of `rows`, roughly
+    pixels: int = 0  # of their images
     runs: int = 0  # of neighbours of one group among `rows`
     names: set[str | None] = field(default_factory=set)  # groups among `rows`
     closed: set[str | None] = field(default_factory=set)  # groups that have been dealt out
@@ -122,10 +134,10 @@ class _Step:
                 yield Chunk(self.number, [], self.bad, ends=False)
                 self.bad = []
         else:
-            grouped = self._with_group(row)
-            if self._full and self._may_be_cut(grouped):
+            kept = self._kept(row)
+            if self._full and self._may_be_cut(kept):
                 yield self._take(ends=False)
-            self._add(grouped)
+            self._add(kept)
         self.seen += 1
 
     def end(self) -> Iterator[Chunk]:
@@ -135,17 +147,15 @@ class _Step:
 
     @property
     def _full(self) -> bool:
-        return len(self.rows) >= self.limit or self.size >= _CHARACTERS
+        large = self.size >= _BYTES or self.pixels >= _PIXELS
+        return large or len(self.rows) >= self.limit
 
-    def _with_group(self, row: LogRow) -> LogRow:
-        if self.group_size is not None:
-            return replace(row, group=str(self.seen // self.group_size))
-        if row.group is not None:
-            return row
-        if self.given is not None and not _alike(self.given, row):
-            self.guessed += 1
-        self.given = row
-        return replace(row, group=str(self.guessed))
+    def _kept(self, row: LogRow) -> LogRow:
+        """The row with its group, and without what nobody needs."""
+        group, columns = self.groups.of(row, self.seen), row.columns
+        if self.columns is not None:
+            columns = {name: each for name, each in columns.items() if name in self.columns}
+        return replace(row, group=group, columns=columns)
 
     def _may_be_cut(self, row: LogRow) -> bool:
         """Whether a chunk can end before this row."""
@@ -160,23 +170,42 @@ class _Step:
             if row.group in self.closed:
                 raise InputError(
                     f"{row.place}: expected the rows of a group together, got one more of group "
-                    f"{row.group!r:.40} of step {self.number}; sort the step by its groups"
+                    f"{row.group!r:.40} of step {self.number}; sort the step by its groups, or "
+                    "give --group-size"
                 )
+        if row.image is not None and not (self.rows and self.rows[-1].image is row.image):
+            self.pixels += _pixels(row.image)
         self.rows.append(row)
-        self.size += len(row.completion)
+        self.size += _size(row)
 
     def _take(self, *, ends: bool) -> Chunk:
         chunk = Chunk(self.number, self.rows, self.bad, ends=ends)
         if self.grouped:
             self.closed |= self.names
-        self.rows, self.bad, self.names, self.runs, self.size = [], [], set(), 0, 0
+        self.rows, self.bad, self.names = [], [], set()
+        self.runs = self.size = self.pixels = 0
         return chunk
 
 
-def _alike(row: LogRow, other: LogRow) -> bool:
-    """Whether two neighbours answer the same question, as far as the log can tell."""
-    try:
-        same = row.columns.get("prompt") == other.columns.get("prompt")
-        return bool(same and row.reference == other.reference)
-    except RecursionError:
-        return False
+def _size(row: LogRow) -> int:
+    """Bytes of a row, roughly."""
+    total, waiting = len(row.completion), [row.reference, *row.columns.values()]
+    while waiting:
+        value: Any = waiting.pop()
+        if isinstance(value, str | bytes):
+            total += len(value)
+        elif isinstance(value, Mapping):
+            waiting += [*value, *value.values()]
+        elif isinstance(value, list | tuple) and not {*map(type, value)} <= {int, float}:
+            waiting += value
+        elif isinstance(value, list | tuple):
+            total += 32 * len(value)
+        else:
+            total += 32
+    return total
+
+
+def _pixels(image: Any) -> int:
+    """Of PIL's image or of an array (H, W, 3)."""
+    size = getattr(image, "shape", None) or image.size
+    return int(size[0]) * int(size[1])

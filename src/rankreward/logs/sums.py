@@ -1,7 +1,8 @@
 """What a log's rewards add up to, a step at a time and in all.
 
 Goes in: scored chunks. Comes out: a line of figures a step, under the names of
-`rankreward.rewards.figures`, and the summary of the log. Memory is bounded, however large a step.
+`rankreward.rewards.figures`, and the summary of the log. Memory is bounded, however large a step,
+but for some bytes a group.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 
 from rankreward.logs.rows import LogRow
 from rankreward.logs.scoring import Scored
+from rankreward.logs.spreads import Spreads
 from rankreward.rewards import RewardBatch
 from rankreward.rewards.figures import WindowLog, batch_log
 from rankreward.tables import Sheet
@@ -35,7 +37,7 @@ class Step:
         self._totals = _Moments()
         self._parts: list[_Part] = []
         self._stride, self._kept = 1, 0
-        self._groups, self._dead, self._spread, self._largest = 0, 0, 0.0, 0
+        self._groups = Spreads()
         self._length, self._tokens = 0, 0.0
         self._window = 0
 
@@ -48,7 +50,7 @@ class Step:
         self._totals.add(batch.total)
         self._length += sum(len(row.completion) for row in scored.rows)
         self._tokens += sum(tokens_of(row) for row in scored.rows)
-        self._add_groups(scored.rows, batch.total)
+        self._groups.add([row.group for row in scored.rows], batch.total)
         self._keep(_Part.of(batch).every(self._stride, first))
 
     @property
@@ -58,7 +60,7 @@ class Step:
 
     def line(self, window: WindowLog) -> dict[str, Any]:
         """The step as a line of ``steps.jsonl``."""
-        made = {
+        made: dict[str, Any] = {
             "step": self._number,
             "rows": self.rows,
             "reward": self._totals.mean,
@@ -67,30 +69,12 @@ class Step:
         }
         if not math.isnan(self._tokens):
             made["completions/mean_tokens"] = self._tokens / self.rows
-        if self._largest > 1:  # groups of one are most often a log that does not know them
-            made["rankreward/group_std"] = self._spread / self._groups
-            made["rankreward/dead_groups"] = self._dead / self._groups
-            made["rankreward/groups"] = self._groups
+        made |= self._groups.figures()
         if self._stride > 1:
             made["rankreward/every"] = self._stride  # the row that the figures below are of
         whole = _Part.joined(self._parts)
         figures = batch_log(whole.raw, whole.ranks, whole.terms, whole.codes)
         return {**made, **figures, **window.figures(self._window)}
-
-    def _add_groups(self, rows: Sequence[LogRow], totals: Floats) -> None:
-        numbers: dict[str | None, int] = {}
-        group = np.array([numbers.setdefault(row.group, len(numbers)) for row in rows])
-        counts = np.bincount(group)
-        away = totals - (np.bincount(group, totals) / counts)[group]
-        lowest, highest = np.full(len(counts), np.inf), np.full(len(counts), -np.inf)
-        np.minimum.at(lowest, group, totals)
-        np.maximum.at(highest, group, totals)
-        dead = lowest == highest
-        spread = np.where(dead, 0.0, np.sqrt(np.bincount(group, away**2) / counts))
-        self._groups += len(counts)
-        self._dead += int(dead.sum())
-        self._spread += float(spread.sum())
-        self._largest = max(self._largest, int(counts.max()))
 
     def _keep(self, part: _Part) -> None:
         self._parts.append(part)

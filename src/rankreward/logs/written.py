@@ -11,7 +11,8 @@ import heapq
 import json
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from rankreward.logs.sums import tokens_of
 from rankreward.parsing import Failure
 from rankreward.rewards import RewardBatch, Scorer
 
-_FILES = (
+RESULTS = (
     "settings.json", "scored.jsonl", "steps.jsonl", "bad.jsonl", "examples.jsonl", "summary.json",
 )  # fmt: skip
 _WINDOWS = 20  # snapshots kept at most, beside the last
@@ -34,7 +35,7 @@ _quote = json.JSONEncoder().encode
 
 
 class Folder:
-    """The folder, while it is being written.
+    """The folder, while it is being written; before the first chunk nothing of it is touched.
 
     Args:
         path: made if it is not there.
@@ -47,65 +48,119 @@ class Folder:
 
     def __init__(self, path: Path, settings: Mapping[str, Any], *, overwrite: bool) -> None:
         self.path = path
-        _clear(path, overwrite=overwrite)
-        (path / "windows").mkdir(parents=True, exist_ok=True)
-        _write(path / "settings.json", settings)
-        self._scored, self._steps, self._bad = (
-            (path / name).open("wb") for name in ("scored.jsonl", "steps.jsonl", "bad.jsonl")
-        )
-        self._whole = (0, 0)  # bytes of the first two, up to the last complete step
+        self._settings = settings
+        _refuse(path, overwrite=overwrite)
+        self._files: dict[str, _Lines] = {}
         self._last: int | None = None
         self._examples = _Examples()
         self._windows = _Windows(path / "windows")
 
     def add(self, scored: Scored) -> None:
-        """Write a chunk."""
-        for row in scored.bad:
-            self._bad.write(_line({"place": row.place, "reason": row.reason}))
+        """Write a chunk.
+
+        Raises:
+            OSError: it cannot be written; the message names the file.
+        """
+        self._open()
+        bad = [_line({"place": row.place, "reason": row.reason}) for row in scored.bad]
+        self._files["bad.jsonl"].write(bad)
+        self._files["bad.jsonl"].keep()
         if scored.batch is not None:
-            self._scored.writelines(_texts(scored.step, scored.rows, scored.batch))
+            self._files["scored.jsonl"].write(_texts(scored.step, scored.rows, scored.batch))
             self._examples.add(scored.step, scored.rows, scored.batch)
 
     def end_step(self, line: Mapping[str, Any], scorer: Scorer) -> None:
         """Write a step's line, after its last chunk."""
-        self._steps.write(_line(line))
-        self._scored.flush()
-        self._steps.flush()
-        self._whole = (self._scored.tell(), self._steps.tell())
+        self._files["steps.jsonl"].write([_line(line)])
+        self._files["scored.jsonl"].keep()
+        self._files["steps.jsonl"].keep()
         self._last = line["step"]
         self._windows.add(line["step"], scorer)
 
     def close(self, summary: Mapping[str, Any], scorer: Scorer) -> None:
         """Write the rest; of a step that has not ended nothing is left."""
-        self._scored.truncate(self._whole[0])
-        self._steps.truncate(self._whole[1])
-        for stream in (self._scored, self._steps, self._bad):
-            stream.close()
-        examples = self._examples.lines(self._last)
-        (self.path / "examples.jsonl").write_bytes(b"".join(map(_line, examples)))
-        if summary["finished"] and self._last is not None:
-            self._windows.end(self._last, scorer)
-        _write(self.path / "summary.json", summary)
+        if not self._files:
+            return
+        for file in self._files.values():
+            file.close()
+        try:
+            examples = self._examples.lines(self._last)
+            _replace(self.path / "examples.jsonl", b"".join(map(_line, examples)))
+            if summary["finished"] and self._last is not None:
+                self._windows.end(self._last, scorer)
+        finally:
+            _write(self.path / "summary.json", summary)
+
+    def _open(self) -> None:
+        if self._files:
+            return
+        _clear(self.path)
+        (self.path / "windows").mkdir(parents=True, exist_ok=True)
+        _write(self.path / "settings.json", self._settings)
+        names = ("scored.jsonl", "steps.jsonl", "bad.jsonl")
+        self._files = {name: _Lines(self.path / name) for name in names}
 
 
-def _clear(path: Path, *, overwrite: bool) -> None:
-    there = [name for name in _FILES if (path / name).exists()]
+class _Lines:
+    """A file of lines, of which a full disk leaves what is worth keeping."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._kept = path, 0
+        self._stream = path.open("wb", buffering=0)
+
+    def write(self, lines: Iterable[bytes]) -> None:
+        waiting = memoryview(b"".join(lines))
+        with _named(self._path):
+            while waiting:
+                waiting = waiting[self._stream.write(waiting) :]
+
+    def keep(self) -> None:
+        """What has been written stays."""
+        self._kept = self._stream.tell()
+
+    def close(self) -> None:
+        self._stream.truncate(self._kept)
+        self._stream.close()
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Writing says why it failed, but not where."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def _refuse(path: Path, *, overwrite: bool) -> None:
+    there = [name for name in RESULTS if (path / name).exists()]
     if there and not overwrite:
         raise InputError(
             f"{path}: expected a folder without results, got one with {', '.join(there)}; choose "
             "another, or give --overwrite"
         )
-    for name in there:
-        (path / name).unlink()
+
+
+def _clear(path: Path) -> None:
+    for name in RESULTS:
+        (path / name).unlink(missing_ok=True)
     for file in path.glob("windows/step-*.npz"):
         file.unlink()
 
 
 def _write(path: Path, values: Mapping[str, Any]) -> None:
+    _replace(path, f"{json.dumps(values, indent=1)}\n".encode())
+
+
+def _replace(path: Path, content: bytes) -> None:
     """In one move, so that a reader finds a whole file."""
     part = path.with_name(f".{path.name}.tmp")
-    part.write_text(json.dumps(values, indent=1) + "\n")
-    part.replace(path)
+    try:
+        with _named(path):
+            part.write_bytes(content)
+            part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def _line(values: Mapping[str, Any]) -> bytes:
@@ -239,5 +294,6 @@ class _Windows:
         return self._folder / f"step-{step:08d}.npz"
 
     def _save(self, step: int, scorer: Scorer) -> Path:
-        scorer.save(self._file(step))
+        with _named(self._file(step)):
+            scorer.save(self._file(step))
         return self._file(step)

@@ -84,11 +84,11 @@ def because(first: Earned, second: Earned, members: Sequence[int]) -> dict[str, 
     With :math:`d_i` the difference of the advantages of rollout i and :math:`d_{ik}` what term k
     adds to it (a term that one recipe lacks adds 0 there), the share of term k is
 
-    .. math:: \frac{\sum_i d_{ik} d_i}{\sum_i d_i^2}
+    .. math:: \frac{\sum_i d_{ik} d_i}{\sum_l |\sum_i d_{il} d_i|}
 
     Returns:
-        Term to share, the largest first; they add up to 1, and one that brings the two nearer to
-        each other has less than 0. A term that adds nothing is left out.
+        Term to share, the largest first; without their signs they add up to 1, and one that brings
+        the two nearer to each other has less than 0. A term that adds nothing is left out.
     """
     nothing = np.zeros(len(members))
     names = dict.fromkeys([*first.parts, *second.parts])
@@ -98,7 +98,7 @@ def because(first: Earned, second: Earned, members: Sequence[int]) -> dict[str, 
     }
     together = np.sum(list(apart.values()), axis=0)
     sums = {name: float(values @ together) for name, values in apart.items()}
-    total = sum(sums.values())
+    total = sum(map(abs, sums.values()))
     shares = {name: each / total for name, each in sums.items() if each}
     return dict(sorted(shares.items(), key=lambda item: -item[1]))
 

@@ -15,11 +15,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 
 from rankreward.errors import BadReferenceError, ConfigError, InputError
 from rankreward.logs.rows import BadRow, LogRow
+from rankreward.logs.scoring import pay
 from rankreward.recipe import Recipe
+from rankreward.rewards.normalizers import window_values
 from rankreward.rewards.references import read_references
 from rankreward.rewards.scorer import RewardBatch, Scorer
 
@@ -72,23 +75,33 @@ class Contestant:
             return [self._unreadable(row) for row in rows]
         return [None] * len(rows)
 
-    def score(self, rows: Sequence[LogRow], groups: Sequence[str]) -> RewardBatch:
-        """Pay rows that all have what is needed; they wait for the window until `flush`.
+    def score(self, rows: Sequence[LogRow]) -> RewardBatch:
+        """Pay rows that all have what is needed; the window knows nothing of them until `record`.
 
         Raises:
             InputError: as `Scorer.score`; the message begins with the label.
         """
-        names = set(rows[0].columns).intersection(*(row.columns for row in rows))
         try:
-            return self.scorer.score(
-                [row.completion for row in rows],
-                [row.reference for row in rows],
-                images=[row.image for row in rows] if self.recipe.needs_images else None,
-                groups=groups,
-                columns={name: [row.columns[name] for row in rows] for name in sorted(names)},
-            )
+            return pay(self.scorer, rows, record=False)
         except InputError as error:
             raise InputError(f"{self.label}, {rows[0].place} and after: {error}") from error
+
+    def refused(self, rows: Sequence[LogRow]) -> list[BadRow | None]:
+        """For each row by itself why it cannot be paid, or None."""
+        return [self._refused(row) for row in rows]
+
+    def record(self, batch: RewardBatch) -> None:
+        """What was paid waits for the window, which moves when the scorer is flushed."""
+        raw = np.stack(list(batch.raw.values()), axis=1)
+        self.scorer.quantiles.push(window_values(self.recipe.accuracy.normalizer, raw))
+
+    def _refused(self, row: LogRow) -> BadRow | None:
+        try:
+            pay(self.scorer, [row], record=False)
+        except InputError as error:
+            reason = str(error).replace("[0]", "", 1)
+            return BadRow(row.place, f"refused by {self.label}: {reason}")
+        return None
 
     def _unreadable(self, row: LogRow) -> BadRow | None:
         try:
@@ -109,8 +122,9 @@ def read_contestants(
             path as `Recipe.override` takes it, of which ``accuracy.normalizer.``,
             ``accuracy.metrics.``, ``accuracy.`` or ``terms.`` may be left out at the start:
             ``window=512`` is ``accuracy.normalizer.window=512``. A value is JSON or YAML; ``null``
-            takes a term or a metric away. ``kind=zscore`` (or another normalizer) keeps the window
-            that there is, and has the usual 2048 rows, 128 of warm start and eps 1e-4 otherwise.
+            takes a term or a metric away, and an empty one is refused. ``kind=zscore`` (or another
+            normalizer) keeps the window that there is, and has the usual 2048 rows, 128 of warm
+            start and eps 1e-4 otherwise.
         frame: side in pixels of the square frame that the log's coordinates are in; 0 for the
             recipes' own. Changes come after, and are in the frame's pixels.
         make: makes the scorer of a recipe, as where it needs a segmenter.
@@ -187,10 +201,13 @@ def _value(text: str) -> Any:
     except ValueError:
         pass
     try:
-        return yaml.safe_load(text)
+        found = yaml.safe_load(text)
     except yaml.YAMLError as error:
         reason = " ".join(str(error).split())
         raise ConfigError(f"expected a value in JSON or YAML, got {text!r}: {reason}") from None
+    if found is None and text.strip().lower() not in {"null", "~"}:
+        raise ConfigError(f"expected a value after '=', such as 0.5 or null, got {text!r}")
+    return found
 
 
 def _label(text: str) -> str:

@@ -21,9 +21,11 @@ from rankreward.replay.cases import Cases, Payment
 from rankreward.replay.contestants import Contestant
 from rankreward.replay.shares import own_measures, own_sums
 from rankreward.replay.sums import Key, Measured, StepSums
+from rankreward.rewards.scorer import RewardBatch
 from rankreward.shaping.groups import group_index
 
 BAD_SHOWN = 20  # rows that are named; all are counted
+_HOPELESS = 1000  # bad rows with none before them that all recipes can pay
 _NO_GROUPS = (
     "expected groups of two or more, without which there are no advantages to compare, got {}; "
     "name their column with --group, or say with --group-size how many answers to one question "
@@ -106,12 +108,15 @@ class Replay:
         """Pay the rollouts of a chunk; where a step ends with it, the windows move.
 
         Raises:
-            InputError: the first rollout lacks what a recipe needs, or a group; or a rollout is
-                refused by a recipe.
+            InputError: the first rollout lacks what a recipe needs, or a group; none of the first
+                thousand can be paid by all recipes; or one refuses rollouts that it takes one by
+                one.
         """
-        rows = self._usable(chunk)
+        rows, batches = self._paid(self._usable(chunk))
         if rows:
-            self._compare(chunk.step, rows)
+            self._compare(chunk.step, rows, batches)
+        elif not self._sums.steps and self._bad >= _HOPELESS:
+            raise self._nothing()
         for each in self.contestants if chunk.ends else ():
             each.scorer.flush(chunk.step)
 
@@ -138,8 +143,7 @@ class Replay:
             InputError: there was no rollout that all recipes can pay, or no group of two.
         """
         if not self._sums.steps:
-            first = f"; the first: {_said(self._bad_shown[0])}" if self._bad else ""
-            raise InputError(f"log: expected rollouts, got none, and {self._bad} bad rows{first}")
+            raise self._nothing()
         label = (self.contestants[0].label,)
         both = (*label, self.contestants[1].label)
         if not self._sums.total(both, "pairs"):
@@ -165,13 +169,36 @@ class Replay:
         complete = [(row, self._lacking(row)) for row in rows]
         bad += [BadRow(row.place, f"expected {lack}, got none") for row, lack in complete if lack]
         rows = [row for row, lack in complete if not lack]
+        self._leave_out(bad)
         for each in self.contestants:
-            wrong = each.unreadable(rows) if rows else []
-            bad += filter(None, wrong)
-            rows = [row for row, found in zip(rows, wrong, strict=True) if found is None]
+            rows = self._without(rows, each.unreadable(rows) if rows else [])
+        return rows
+
+    def _paid(self, rows: list[LogRow]) -> tuple[list[LogRow], list[RewardBatch]]:
+        """What each recipe pays; a row that one of them refuses is left out for all."""
+        if not rows:
+            return [], []
+        try:
+            return rows, [each.score(rows) for each in self.contestants]
+        except InputError:
+            before = len(rows)
+            for each in self.contestants:
+                rows = self._without(rows, each.refused(rows))
+            if len(rows) == before:
+                raise  # no row is at fault by itself
+        return rows, [each.score(rows) for each in self.contestants] if rows else []
+
+    def _without(self, rows: list[LogRow], wrong: list[BadRow | None]) -> list[LogRow]:
+        self._leave_out([each for each in wrong if each is not None])
+        return [row for row, found in zip(rows, wrong, strict=True) if found is None]
+
+    def _leave_out(self, bad: list[BadRow]) -> None:
         self._bad += len(bad)
         self._bad_shown += bad[: BAD_SHOWN - len(self._bad_shown)]
-        return rows
+
+    def _nothing(self) -> InputError:
+        first = f"; the first: {_said(self._bad_shown[0])}" if self._bad else ""
+        return InputError(f"log: expected rollouts, got none, and {self._bad} bad rows{first}")
 
     def _check(self, rows: Sequence[LogRow]) -> None:
         """What the first rollouts lack all of them lack, most likely: said before hours pass."""
@@ -193,12 +220,11 @@ class Replay:
             return "a group"
         return next(filter(None, (each.lacking(row) for each in self.contestants)), "")
 
-    def _compare(self, step: int, rows: list[LogRow]) -> None:
-        groups = [str(row.group) for row in rows]
-        index = group_index(groups, len(rows))
+    def _compare(self, step: int, rows: list[LogRow], batches: list[RewardBatch]) -> None:
+        index = group_index([str(row.group) for row in rows], len(rows))
         payments, sums = [], dict[Key, float]()
-        for each in self.contestants:
-            batch = each.score(rows, groups)
+        for each, batch in zip(self.contestants, batches, strict=True):
+            each.record(batch)
             found = earned(batch.total, batch.terms, index)
             payments.append(Payment(each.label, batch, found))
             own = own_sums(batch, found, index, each.recipe)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankreward.recipe import Recipe
-from rankreward.replay.agreement import Earned, Ratio
+from rankreward.replay.agreement import DIGITS, Earned, Ratio
 from rankreward.rewards.scorer import RewardBatch
 from rankreward.shaping.groups import Index, centred
 
@@ -57,8 +57,10 @@ def own_sums(batch: RewardBatch, earned: Earned, index: Index, recipe: Recipe) -
           has less than 0.
         - ``within/<term>``: the same after the mean of each group is taken away, which is all
           that a group-relative trainer sees.
-        - ``advantage/<term>``: the same after each group is divided by its standard deviation too,
-          as GRPO does: its share of the gradient's weights.
+        - ``advantage/<term>``: which term drives the advantages of GRPO, in which each group counts
+          alike: the covariance of the term with the reward within a group, as a share of the sum
+          of the terms' covariances without their signs; the mean over groups with a signal. A
+          covariance over the variance alone would be endless where terms cancel out.
         - ``raw/<metric>``, ``ranked/<metric>``: the variance of a metric times its share in the
           accuracy, within groups, as a share of the sum over metrics: as measured, and after the
           recipe's normalizer. Rollouts to which a metric does not apply stay out of it.
@@ -74,17 +76,28 @@ def own_sums(batch: RewardBatch, earned: Earned, index: Index, recipe: Recipe) -
     whole = np.zeros_like(index)
     sums |= _covariances("total", {k: centred(v, whole) for k, v in batch.terms.items()})
     sums |= _covariances("within", {k: centred(v, index) for k, v in batch.terms.items()})
-    sums |= _covariances("advantage", earned.parts)
+    sums |= _drives("advantage", earned.parts, index)
     shares = {name: metric.share for name, metric in recipe.accuracy.metrics.items()}
     sums |= _squares("raw", batch.raw, shares, index)
     return sums | _squares("ranked", batch.ranks, shares, index)
 
 
 def _covariances(kind: str, parts: Mapping[str, Floats]) -> dict[str, float]:
-    """Of centred parts with their sum."""
-    together = np.sum(list(parts.values()), axis=0)
+    """Of centred parts with their sum; where terms cancel out, what rounding leaves is none."""
+    together = np.sum(list(parts.values()), axis=0).round(DIGITS)
     sums = {f"{kind}/{name}": float(values @ together) for name, values in parts.items()}
     return {**sums, f"{kind}/": float(sum(sums.values()))}
+
+
+def _drives(kind: str, parts: Mapping[str, Floats], index: Index) -> dict[str, float]:
+    """Of centred parts with their sum, group by group; the groups' shares added up."""
+    together = np.sum(list(parts.values()), axis=0).round(DIGITS)
+    moved = np.array([np.bincount(index, values * together) for values in parts.values()])
+    strength = np.abs(moved).sum(axis=0)
+    there = strength > 0
+    shares = (moved[:, there] / strength[there]).sum(axis=1)
+    sums = {f"{kind}/{name}": float(share) for name, share in zip(parts, shares, strict=True)}
+    return {**sums, f"{kind}/": float(there.sum())}
 
 
 def _squares(
@@ -94,6 +107,6 @@ def _squares(
     sums = {}
     for name, values in metrics.items():
         there = ~np.isnan(values)
-        apart = centred(values[there] * shares[name], index[there])
+        apart = centred(values[there] * shares[name], index[there]).round(DIGITS)
         sums[f"{kind}/{name}"] = float(apart @ apart)
     return {**sums, f"{kind}/": float(sum(sums.values()))}

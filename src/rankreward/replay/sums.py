@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import stats
 
 from rankreward.replay.agreement import Ratio
 
@@ -20,6 +21,7 @@ Floats = NDArray[np.float64]
 Key = tuple[tuple[str, ...], str]  # labels of the recipes, and the name of a sum or a measure
 
 THIRDS = 3
+FEWEST = 10  # steps that an interval needs: with fewer it holds the truth too seldom
 _CELLS = 1 << 20  # counts held at a time, 8 MB of them
 
 
@@ -31,7 +33,7 @@ class Measured:
         labels: of the recipe, or of the two, that it is of.
         name: the measure's; see `rankreward.replay.agreement` and `rankreward.replay.shares`.
         value: over all steps; NaN where nothing defines it.
-        low: lower end of its interval; NaN with one step.
+        low: lower end of its interval; NaN with fewer than ten steps.
         high: upper end.
         groups: how many groups it rests on.
         thirds: its value in the first, the second and the last third of the steps, the first being
@@ -92,7 +94,8 @@ class StepSums:
             measures: what they are called, and of which sums they are made.
             resamples: how often as many steps are drawn with replacement for the interval, the
                 same ones for each measure. What nearby steps share makes it too narrow.
-            level: share of the resamples that the interval holds.
+            level: how often the interval is to hold the truth. As few steps make a bootstrap too
+                narrow, it goes further out than that share of the resamples, as Student's t does.
             seed: of the drawing.
         """
         rows = np.stack(self._rows)
@@ -104,7 +107,7 @@ class StepSums:
             spread = np.concatenate([each[key] for each in drawn]) if drawn else np.empty(0)
             groups = int(rows[:, self._names.index((key[0], ratio.groups))].sum())
             first, second, last = (float(third[key][0]) for third in thirds)
-            ends, value = _ends(spread, level), float(whole[key][0])
+            ends, value = _ends(spread, _tail(level, len(rows))), float(whole[key][0])
             found.append(Measured(*key, value, *ends, groups, (first, second, last)))
         return found
 
@@ -123,10 +126,10 @@ class StepSums:
 
 
 def _resampled(rows: Floats, resamples: int, seed: int) -> Iterator[Floats]:
-    """Sums over steps drawn again, (r, K) some resamples at a time; nothing for one step."""
+    """Sums over steps drawn again, (r, K) some resamples at a time; nothing for few steps."""
     count, rng = len(rows), np.random.default_rng(seed)
     most = max(_CELLS // count, 1)
-    for start in range(0, resamples if count > 1 else 0, most):
+    for start in range(0, resamples if count >= FEWEST else 0, most):
         size = min(most, resamples - start)
         yield rng.multinomial(count, np.full(count, 1 / count), size=size).astype(np.float64) @ rows
 
@@ -137,10 +140,19 @@ def _thirds(rows: Floats) -> list[Floats]:
     return [part.sum(axis=0, keepdims=True) for part in np.array_split(rows, THIRDS)]
 
 
-def _ends(spread: Floats, level: float) -> tuple[float, float]:
+def _tail(level: float, steps: int) -> float:
+    """The share of resamples outside each end: what the normal law has beyond Student's quantile.
+
+    The root makes up for a resample's variance, which is that of the steps over their number, and
+    not over one less.
+    """
+    student = stats.t.ppf((1 - level) / 2, steps - 1) if steps >= FEWEST else 0.0
+    return float(stats.norm.cdf(student * math.sqrt(steps / max(steps - 1, 1))))
+
+
+def _ends(spread: Floats, tail: float) -> tuple[float, float]:
     defined = spread[~np.isnan(spread)]
     if not len(defined):
         return math.nan, math.nan
-    tail = 50 * (1 - level)
-    low, high = np.percentile(defined, [tail, 100 - tail])
+    low, high = np.quantile(defined, [tail, 1 - tail])
     return float(low), float(high)

@@ -6,7 +6,7 @@ Goes in: `Replayed`. Comes out: sheets for the terminal and for files, and what 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from rankreward.replay.agreement import PAIR
 from rankreward.replay.replaying import Replayed
@@ -30,6 +30,7 @@ WORDS = {
 }
 _MOVED = 0.05  # a share that moves by less over a run is not worth a sentence
 _DRIVERS = 3  # terms that the overview names
+_NOUGHT = 0.005  # a share below 0 that is nearer to it is not worth a word
 _SAID = 3  # pairs that the paragraph goes through; of more, the two ends
 
 
@@ -64,12 +65,12 @@ def overview_sheet(found: Replayed) -> Sheet:
     rows = []
     for label in found.labels:
         reward, none = found.get("reward", label), found.get("no_signal", label)
-        drivers = _largest(found.of("advantage", label))[:_DRIVERS]
-        words = ", ".join(f"{name} {_percent(share)}" for name, share in drivers)
-        ends = f"{_percent(none.low)} to {_percent(none.high)}"
-        rows.append((label, reward.value, _percent(none.value), ends, words))
-    header = ("recipe", "mean reward", "no signal", "95% interval", "variance of the advantages")
-    return Sheet("Groups without a signal, and what drives the others", header, tuple(rows))
+        shares = found.of("advantage", label)
+        words = "; ".join(filter(None, (_named(_largest(shares)[:_DRIVERS]), _against(shares))))
+        rows.append((label, reward.value, _with_ends(none, _percent), words))
+    header = ("recipe", "mean reward", "no signal", "what drives its advantages")
+    title = "Groups without a signal (95% interval), and what drives the others"
+    return Sheet(title, header, tuple(rows))
 
 
 def pairs_sheet(found: Replayed) -> Sheet:
@@ -78,9 +79,9 @@ def pairs_sheet(found: Replayed) -> Sheet:
     for pair in found.pairs:
         near = found.get("correlation", *pair)
         others = (found.get(name, *pair).value for name in ("sign_changed", "same_best"))
-        rows.append((*pair, near.value, near.low, near.high, *map(_percent, others)))
-    header = ("first", "second", "correlation", "low", "high", "change sign", "same best")
-    return Sheet("Agreement of the advantages", header, tuple(rows))
+        rows.append((" and ".join(pair), _with_ends(near, _short), *map(_percent, others)))
+    header = ("recipes", "correlation", "change sign", "same best")
+    return Sheet("Agreement of the advantages (95% interval)", header, tuple(rows))
 
 
 def detail_sheets(found: Replayed) -> list[Sheet]:
@@ -172,8 +173,10 @@ def _drivers(found: Replayed, label: str) -> list[str]:
     said = []
     shares = _largest(found.of("advantage", label))
     if shares:
-        parts = [f"{_percent(value)} {name}" for name, value in shares[:2]]
-        said.append(f"The variance of {label}'s advantages is {_listed(parts)}.")
+        parts = [f"{_percent(value)} by {name}" for name, value in shares[:2]]
+        against = _against(found.of("advantage", label))
+        less = f"; {against}" if against else ""
+        said.append(f"{label}'s advantages are driven {_listed(parts)}{less}.")
     raw, ranked = found.of("raw", label), found.of("ranked", label)
     metrics = _largest(raw)
     if len(metrics) > 1:
@@ -194,6 +197,23 @@ def _largest(shares: Mapping[str, Measured]) -> list[tuple[str, float]]:
     return sorted(found, key=lambda each: -each[1])
 
 
+def _against(shares: Mapping[str, Measured]) -> str:
+    """The terms whose share is below 0, the largest first; what is nearly 0 is left out."""
+    found = [(name, each.value) for name, each in shares.items() if each.value <= -_NOUGHT]
+    words = _named(sorted(found, key=lambda each: each[1]))
+    return f"against it: {words}" if words else ""
+
+
+def _named(shares: Sequence[tuple[str, float]]) -> str:
+    return ", ".join(f"{name} {_percent(share)}" for name, share in shares)
+
+
+def _with_ends(each: Measured, shown: Callable[[float], str]) -> str:
+    """A value with its interval, as ``14% (13% to 16%)``."""
+    ends = "-" if math.isnan(each.low) else f"{shown(each.low)} to {shown(each.high)}"
+    return f"{shown(each.value)} ({ends})"
+
+
 def _told(found: Replayed) -> list[tuple[str, str]]:
     """The pairs to speak of: all, or the one that agrees least and the one that agrees most."""
     if len(found.pairs) <= _SAID:
@@ -206,7 +226,10 @@ def _told(found: Replayed) -> list[tuple[str, str]]:
 def _agreement(found: Replayed, pair: tuple[str, str]) -> str:
     near, sign = found.get("correlation", *pair), found.get("sign_changed", *pair)
     if math.isnan(near.value):
-        return f"Of {pair[0]} and {pair[1]} one gives no signal, so that they cannot be compared."
+        silent = [label for label in pair if found.get("no_signal", label).value == 1]
+        who = f"Neither {pair[0]} nor {pair[1]} gives a signal"
+        who = who if len(silent) > 1 else f"Of {pair[0]} and {pair[1]} {silent[0]} gives no signal"
+        return f"{who}, so that they cannot be compared."
     ends = "" if math.isnan(near.low) else f" ({near.low:.2f} to {near.high:.2f})"
     said = f"The advantages of {pair[0]} and {pair[1]} correlate at {near.value:.2f}{ends}"
     if math.isnan(sign.value):
@@ -221,7 +244,12 @@ def _agreement(found: Replayed, pair: tuple[str, str]) -> str:
 def _percent(share: float) -> str:
     if math.isnan(share):
         return "-"
-    return f"{100 * share:.1f}%" if 0 < share < 0.0995 or 0.9905 < share < 1 else f"{share:.0%}"
+    size = abs(share)
+    return f"{100 * share:.1f}%" if 0 < size < 0.0995 or 0.9905 < size < 1 else f"{share:.0%}"
+
+
+def _short(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.2f}"
 
 
 def _listed(parts: Sequence[str]) -> str:

@@ -6,6 +6,7 @@ Goes in: nothing. Comes out: the records that `rankreward.report.run_charts` mak
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,6 +17,7 @@ Floats = NDArray[np.float64]
 
 MOST = 12  # lines in one chart
 POINTS = 240  # of one line
+NAMED = 20  # of what is not drawn
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +48,7 @@ class Chart:
             one another, which all have the same `x`; or ``"ecdfs"``, in order of their steps.
         x_label: what the lower axis says.
         y_label: what the left axis says.
-        left_out: how many further lines there would be.
+        left_out: the names of further lines, which are not drawn.
     """
 
     title: str
@@ -55,7 +57,13 @@ class Chart:
     kind: Literal["curves", "counts", "areas", "ecdfs"] = "curves"
     x_label: str = "step"
     y_label: str = ""
-    left_out: int = 0
+    left_out: tuple[str, ...] = ()
+
+
+def not_drawn(names: Sequence[str]) -> str:
+    """What to say of lines or charts that there is no room for; of many names only the first."""
+    more = ", …" if len(names) > NAMED else ""
+    return f"{len(names)} more not drawn: {', '.join(names[:NAMED])}{more}" if names else ""
 
 
 def running_mean(values: Floats, count: int) -> Floats:

@@ -49,7 +49,7 @@ def plot_shares(ax: Axes, shares: Mapping[str, Mapping[str, float]]) -> None:
     ax.set_yticks(range(len(shares)), list(shares))
     ax.invert_yaxis()
     ax.axvline(0, color="black", linewidth=0.8)
-    ax.set_xlabel("share of the variance of the advantages")
+    ax.set_xlabel("share of what drives the advantages")
     ax.legend(fontsize="small", ncols=4, loc="upper center", bbox_to_anchor=(0.5, -0.25))
 
 

@@ -34,6 +34,8 @@ def draw(ax: Axes, chart: Chart) -> None:
     {"areas": _areas, "ecdfs": _ecdfs}.get(chart.kind, _curves)(ax, chart)
     ax.set_title(chart.title, fontsize="medium", loc="left", parse_math=False)
     ax.set_xlabel(chart.x_label)
+    if chart.x_label == "step":
+        ax.locator_params("x", integer=True)
     ax.set_ylabel(chart.y_label)
     ax.spines[["top", "right"]].set_visible(False)
     ax.grid(alpha=0.3)

@@ -41,7 +41,7 @@ def raw_charts(run: Run) -> list[Chart]:
     about = "As measured, before ranking: whether the policy gets better."
     return [
         _chart(name.removeprefix("rankreward/"), about, _named(run, name), y_label="mean")
-        for name in run.names("rankreward/raw/")[:MOST]
+        for name in run.names("rankreward/raw/")
     ]
 
 
@@ -99,6 +99,8 @@ def spread_chart(run: Run) -> Chart:
 def dead_chart(run: Run) -> Chart:
     """The share of groups all of whose rewards are equal."""
     about = "Groups all of whose answers are paid the same: they teach nothing."
+    if run.source in _BY_TRL:
+        about += ' Under scale_rewards="batch" TRL logs whole batches so instead.'
     return _chart("Dead groups", about, _named(run, DEAD, "dead groups"), y_label="share of groups")
 
 
@@ -150,6 +152,17 @@ def seconds_chart(run: Run) -> Chart:
 
 
 _WINDOW = "rankreward/window/"
+_BY_TRL = ("TRL", "TensorBoard")
+_KINDS = (
+    "failure",
+    "raw",
+    "rank",
+    "term",
+    "ties",
+    "variance_share",
+    "rank_variance_share",
+    "window",
+)
 
 
 def ecdf_chart(run: Run, metric: str, key: str = "") -> Chart:
@@ -174,29 +187,38 @@ def ecdf_chart(run: Run, metric: str, key: str = "") -> Chart:
 
 def ecdf_charts(run: Run) -> list[Chart]:
     """One for each metric and key of the windows that hold values."""
-    pairs = dict.fromkeys((w.key, metric) for w in run.windows for metric in w.metrics)
-    known = [
-        (key, metric)
-        for key, metric in pairs
-        if any(len(_column(w, metric)) for w in run.windows if w.key == key)
-    ]
-    return [ecdf_chart(run, metric, key) for key, metric in known[:MOST]]
+    pairs = dict.fromkeys(
+        (window.key, metric)
+        for window in run.windows
+        for metric in window.metrics
+        if len(_column(window, metric))
+    )
+    return [ecdf_chart(run, metric, key) for key, metric in pairs]
 
 
 def compared_charts(runs: Sequence[Run]) -> list[Chart]:
-    """The figures that runs have in common with one another or alone, a line a run.
+    """Each figure of a run's curves and areas as a chart of its own, a line a run.
 
     Args:
         runs: at most `MOST`, with names that differ.
     """
-    figures = {REWARD: "Reward", GROUP_STD: "Spread within groups", DEAD: "Dead groups"}
-    for prefix in ("rankreward/raw/", "rankreward/rank/", "rankreward/ties/"):
-        for name in dict.fromkeys(name for run in runs for name in run.names(prefix)):
-            figures[name] = name.removeprefix("rankreward/")
-    figures |= {"rankreward/failures": "Failures", TOKENS: "Response length, tokens"}
-    figures |= {CHARACTERS: "Response length, characters", ENTROPY: "Entropy", SECONDS: "Seconds"}
+    figures = {REWARD: "Reward", REWARD_STD: "Spread over the step"}
+    figures |= {GROUP_STD: "Spread within groups", DEAD: "Dead groups"}
+    figures["rankreward/failures"] = "Failures"
+    for kind in _KINDS:
+        for name in dict.fromkeys(n for run in runs for n in run.names(f"rankreward/{kind}/")):
+            if kind != "failure" or any(run.figure(name)[1].any() for run in runs):
+                figures[name] = name.removeprefix("rankreward/")
+    figures |= {TOKENS: "Response length, tokens", CHARACTERS: "Response length, characters"}
+    figures |= {ENTROPY: "Entropy", KL: "KL divergence", GRADIENT: "Gradient norm"}
+    figures[SECONDS] = "Seconds"
     return [
-        _chart(title, "", [line for run in runs for line in _named(run, name, run.name)])
+        _chart(
+            title,
+            "",
+            [line for run in runs for line in _named(run, name, run.name)],
+            "counts" if name.startswith(_WINDOW) else "curves",
+        )
         for name, title in figures.items()
     ]
 
@@ -208,9 +230,8 @@ def _chart(
     kind: Literal["curves", "counts", "areas"] = "curves",
     y_label: str = "",
 ) -> Chart:
-    return Chart(
-        title, about, tuple(lines[:MOST]), kind, y_label=y_label, left_out=max(len(lines) - MOST, 0)
-    )
+    left_out = tuple(line.name for line in lines[MOST:])
+    return Chart(title, about, tuple(lines[:MOST]), kind, y_label=y_label, left_out=left_out)
 
 
 def _named(run: Run, name: str, called: str = "") -> list[Line]:

@@ -11,13 +11,14 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 from html import escape
+from itertools import count
 from pathlib import Path
 from string import Template
 from typing import Any
 
 from rankreward.errors import InputError
 from rankreward.report import run_charts
-from rankreward.report.chart import MOST, Chart
+from rankreward.report.chart import MOST, Chart, not_drawn
 from rankreward.report.frame import (
     content_policy,
     page_file,
@@ -48,7 +49,8 @@ def write_run_page(path: str | Path, runs: Sequence[Run], *, title: str = "") ->
 
     Args:
         path: the file, which ends in ``.html`` or ``.htm``; or a folder, for its ``index.html``.
-        runs: what to draw; of several each figure that is logged is one chart.
+        runs: what to draw; of several each figure that is logged is one chart, without the windows'
+            distributions and the examples.
         title: the page's heading; the runs' names unless given.
 
     Returns:
@@ -104,10 +106,14 @@ def summary(run: Run) -> dict[str, Any]:
 def _told_apart(runs: Sequence[Run]) -> list[Run]:
     """The same runs, with names that differ."""
     names = [run.name for run in runs]
-    return [
-        run if names.count(run.name) == 1 else replace(run, name=f"{run.name} ({place})")
-        for place, run in enumerate(runs, 1)
-    ]
+    taken, told = set(names), []
+    for run in runs:
+        if names.count(run.name) > 1:
+            new = next(n for k in count(1) if (n := f"{run.name} ({k})") not in taken)
+            taken.add(new)
+            run = replace(run, name=new)  # noqa: PLW2901
+        told.append(run)
+    return told
 
 
 def _notice(runs: Sequence[Run]) -> str:
@@ -146,17 +152,21 @@ def _one(run: Run) -> list[Section]:
     charts = run_charts
     drawn: list[tuple[str, str, list[Chart]]] = [
         ("Reward", "", [charts.reward_chart(run), charts.terms_chart(run)]),
-        ("Metrics", "", [*charts.raw_charts(run), charts.rank_chart(run), charts.ties_chart(run)]),
+        ("Metrics", "", [charts.rank_chart(run), charts.ties_chart(run)]),
         ("Variance", "", charts.share_charts(run)),
-        ("Distributions", "No window was saved.", charts.ecdf_charts(run)),
+        ("Distributions", "No window was saved.", []),
         ("Failures", "", [charts.failures_chart(run)]),
         ("Groups", "", [charts.spread_chart(run), charts.dead_chart(run)]),
         ("Policy", "", _policy_charts(run)),
         ("Window and time", "", _window_charts(run)),
     ]
+    many = {"Metrics": charts.raw_charts(run), "Distributions": charts.ecdf_charts(run)}
     sections, place = [("Summary", "", _summary(run))], 0
-    for heading, empty, each in drawn:
-        inner = _charts(each, place)
+    for heading, empty, others in drawn:
+        first = many.get(heading, [])
+        each = [*first[:MOST], *others]
+        rest = not_drawn([chart.title for chart in first[MOST:]])
+        inner = _charts(each, place) + (f"<p>{escape(visible(rest))}</p>" if rest else "")
         if heading == "Failures":
             inner += _examples(run)
         sections.append((heading, empty or "The log has no figure of this.", inner))

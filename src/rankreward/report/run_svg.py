@@ -19,6 +19,7 @@ from rankreward.report.chart import (
     Chart,
     Line,
     bold_values,
+    not_drawn,
     running_mean,
     shows_faint,
     smoothing,
@@ -33,6 +34,8 @@ WIDTH, HEIGHT = 420, 250
 LEFT, RIGHT, TOP, BOTTOM = 56, 14, 28, 40
 HUES, DASHES, HEIGHTS = 6, 4, 6  # how many of each the style has
 COLUMNS = 40  # that say their numbers when pointed at
+SIGNS = 8  # of a number beside the left axis
+ROUNDING, TINY = 1e-9, 1e-300  # distances that are none: relative, absolute
 
 
 def figure(chart: Chart, place: int) -> str:
@@ -45,8 +48,8 @@ def figure(chart: Chart, place: int) -> str:
     if not chart.lines:
         return ""
     draw = {"curves": _curves, "counts": _curves, "areas": _areas, "ecdfs": _ecdfs}[chart.kind]
-    more = f" {chart.left_out} more are not drawn." if chart.left_out else ""
-    about = f'<p id="about-{place}" class="about">{_text(chart.about + more)}</p>'
+    said = f"{chart.about} {not_drawn(chart.left_out)}".strip()
+    about = f'<p id="about-{place}" class="about">{_text(said)}</p>'
     said = f'aria-labelledby="chart-{place}" aria-describedby="about-{place}"'
     return (
         f'<figure class="chart"><figcaption><h3 id="chart-{place}">{_text(chart.title)}</h3>'
@@ -84,40 +87,47 @@ def _quantile(line: Line, level: float) -> float:
 
 
 class _Scale:
-    """Values to pixels."""
+    """Values to pixels; steps are whole."""
 
-    def __init__(self, low: float, high: float, begin: float, end: float) -> None:
-        if low == high:
-            around = abs(low) / 10 or 0.5
+    def __init__(
+        self, low: float, high: float, begin: float, end: float, *, whole: bool = False
+    ) -> None:
+        # a mean of equal values differs from them by its rounding, which is nothing to draw
+        same = 0.0 if whole else max(ROUNDING * max(abs(low), abs(high)), TINY)
+        if high - low <= same:
+            around = abs(low) / 10 if abs(low) > TINY else 0.5
             low, high = low - around, high + around
-        self.low, self.high, self.begin, self.end = low, high, begin, end
+        self.low, self.high, self.begin, self.end, self.whole = low, high, begin, end, whole
 
     def __call__(self, values: Floats) -> Floats:
         # halves first: the distance of two huge numbers is beyond every float
         share = (values / 2 - self.low / 2) / (self.high / 2 - self.low / 2)
         return np.asarray(self.begin + share * (self.end - self.begin))
 
-    def ticks(self) -> list[float]:
-        """Round numbers, about five."""
+    def ticks(self) -> list[tuple[float, str]]:
+        """Round numbers within the scale, about five, and how to write each."""
         rough = (self.high / 2 - self.low / 2) / 2.5
-        power = 10.0 ** math.floor(math.log10(rough)) if rough > 0 else 1.0
+        rough = max(rough, 1.0) if self.whole else rough
+        power = 10.0 ** math.floor(math.log10(rough))
         step = power * next((each for each in (1, 2, 5) if power * each >= rough), 10)
-        first, last = math.ceil(self.low / step), math.floor(self.high / step)
-        return [place * step for place in range(first, min(last, first + 11) + 1)]
+        first = math.ceil(self.low / step - 1e-6)
+        last = math.floor(self.high / step + 1e-6)
+        values = [place * step for place in range(first, min(last, first + 11) + 1)]
+        low, high = self.low - 1e-6 * step, self.high + 1e-6 * step
+        return [(value, _number(value, step)) for value in values if low <= value <= high]
 
 
 def _axes(chart: Chart, x: _Scale, y: _Scale) -> str:
     """The grid, its numbers, and what the axes say."""
     parts = []
-    for value in y.ticks():
+    for value, name in y.ticks():
         at = float(y(np.array(value)))
+        narrow = f' textLength="{LEFT - 8}" lengthAdjust="spacingAndGlyphs"' * (len(name) > SIGNS)
         parts.append(f'<path class="grid" d="M{LEFT} {at:.1f}H{WIDTH - RIGHT}"/>')
-        parts.append(f'<text x="{LEFT - 6}" y="{at + 4:.1f}" class="end">{_number(value)}</text>')
-    for value in x.ticks():
+        parts.append(f'<text x="{LEFT - 6}" y="{at + 4:.1f}" class="end"{narrow}>{name}</text>')
+    for value, name in x.ticks():
         at = float(x(np.array(value)))
-        parts.append(
-            f'<text x="{at:.1f}" y="{HEIGHT - BOTTOM + 16}" class="mid">{_number(value)}</text>'
-        )
+        parts.append(f'<text x="{at:.1f}" y="{HEIGHT - BOTTOM + 16}" class="mid">{name}</text>')
     middle = (LEFT + WIDTH - RIGHT) / 2
     parts.append(f'<path class="axis" d="M{LEFT} {TOP}V{HEIGHT - BOTTOM}H{WIDTH - RIGHT}"/>')
     parts.append(f'<text x="{middle}" y="{HEIGHT - 6}" class="mid">{_text(chart.x_label)}</text>')
@@ -125,13 +135,25 @@ def _axes(chart: Chart, x: _Scale, y: _Scale) -> str:
     return "".join(parts)
 
 
-def _number(value: float) -> str:
-    return f"{value:.4g}".replace("e+0", "e").replace("e-0", "e-")
+def _number(value: float, step: float) -> str:
+    """A number with the decimals that tell it from others that are a step away."""
+    if value == 0:
+        return "0"
+    power = math.floor(math.log10(step) + 1e-9)
+    plain = f"{value:.{max(-power, 0)}f}" if abs(value) < 10.0**SIGNS else ""
+    if 0 < len(plain) <= SIGNS:
+        return plain
+    digits = max(math.floor(math.log10(abs(value)) + 1e-9) - power, 0)
+    mantissa, exponent = f"{value:.{digits}e}".split("e")
+    return f"{mantissa}e{int(exponent)}"
 
 
-def _scales(xs: Sequence[Floats], low: float, high: float) -> tuple[_Scale, _Scale]:
+def _scales(
+    xs: Sequence[Floats], low: float, high: float, *, whole: bool = True
+) -> tuple[_Scale, _Scale]:
     left, right = min(float(x.min()) for x in xs), max(float(x.max()) for x in xs)
-    return _Scale(left, right, LEFT, WIDTH - RIGHT), _Scale(low, high, HEIGHT - BOTTOM, TOP)
+    across = _Scale(left, right, LEFT, WIDTH - RIGHT, whole=whole)
+    return across, _Scale(low, high, HEIGHT - BOTTOM, TOP)
 
 
 def _curves(chart: Chart) -> str:
@@ -189,7 +211,7 @@ def _area_name(name: str, area: tuple[Floats, Floats, Floats], x: _Scale, y: _Sc
 
 def _ecdfs(chart: Chart) -> str:
     """Steps that rise to 1, the oldest palest."""
-    x, y = _scales([line.x for line in chart.lines], 0.0, 1.0)
+    x, y = _scales([line.x for line in chart.lines], 0.0, 1.0, whole=False)
     drawn = [_axes(chart, x, y)]
     for place, line in enumerate(chart.lines):
         across, up = x(line.x), y(line.y)

@@ -6,7 +6,6 @@ Goes in: what trainers wrote down of their rollouts. Comes out: a few examples o
 from __future__ import annotations
 
 import json
-import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,13 +14,13 @@ from typing import Any
 import numpy as np
 
 from rankreward.errors import MissingExtraError, RankRewardError, require
-from rankreward.runs.lines import json_lines
-from rankreward.runs.names import DEAD, GROUP_STD
-from rankreward.runs.parts import Example, Notes
-from rankreward.runs.windows import numbered, spread
 from rankreward.parsing import Failure
 from rankreward.parsing.response import parse_for
 from rankreward.recipe import Recipe
+from rankreward.runs.lines import LARGEST, LAST_STEP, json_lines
+from rankreward.runs.names import DEAD, GROUP_STD
+from rankreward.runs.parts import Example, Notes
+from rankreward.runs.windows import numbered, spread
 
 A_CODE = 3  # examples of each failure
 FILES = 200  # of rollouts, that are looked through at most
@@ -171,9 +170,11 @@ def _group_figures(rows: Sequence[Mapping[str, Any]]) -> Iterator[tuple[int, dic
         if step is not None and score is not None and isinstance(uid, str):
             groups.setdefault((step, uid.rsplit("_", 2)[0]), []).append(score)
     for step in dict.fromkeys(step for step, _ in groups):
-        spreads = [np.std(paid) for (of, _), paid in groups.items() if of == step and len(paid) > 1]
+        paid = [each for (of, _), each in groups.items() if of == step and len(each) > 1]
+        # equal rewards may differ from their rounded mean
+        spreads = [0.0 if min(each) == max(each) else float(np.std(each)) for each in paid]
         if spreads:
-            dead = float(np.mean([value == 0 for value in spreads]))
+            dead = spreads.count(0.0) / len(spreads)
             yield step, {GROUP_STD: float(np.mean(spreads)), DEAD: dead}
 
 
@@ -196,9 +197,10 @@ def _text(value: Any) -> str:
 
 
 def _whole(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
+    whole = isinstance(value, int) and not isinstance(value, bool) and abs(value) <= LAST_STEP
+    return value if whole else None
 
 
 def _number(value: Any) -> float | None:
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    return float(value) if number and math.isfinite(value) else None
+    return float(value) if number and abs(value) <= LARGEST else None

@@ -16,7 +16,7 @@ SECONDS = "rankreward/seconds"
 
 # Of two names with one meaning the first counts, where a trainer logs both.
 OF_TRAINERS: Mapping[str, str] = {
-    # TRL: its lengths are in tokens
+    # TRL: its lengths are in tokens; under scale_rewards="batch" the second is of whole batches
     "completions/mean_length": TOKENS,
     "frac_reward_zero_std": DEAD,
     # verl and EasyR1

@@ -6,7 +6,7 @@ Goes in: a folder, or the file of a log. Comes out: a `Run`. Who wrote it is see
 |---|---|---|---|
 | `rankreward score` | ``steps.jsonl`` | ``windows/*.npz`` | ``examples.jsonl`` |
 | the digits demo | ``log.jsonl`` | ``window.npz``, ``trainer/`` | as TRL, in ``trainer/`` |
-| TRL | ``trainer_state.json``, here or in the newest ``checkpoint-*`` | ``checkpoint-*/rankreward.npz`` | ``completions/*.parquet`` |
+| TRL | ``trainer_state.json``, here or in the newest ``checkpoint-*``, whichever goes further | ``checkpoint-*/rankreward.npz`` | ``completions/*.parquet`` |
 | EasyR1 | ``experiment_log.jsonl`` | ``rankreward.npz``, ``global_step_*/`` | none |
 | verl | any ``*.jsonl`` of its file logger | ``global_step_*/rankreward.npz`` | ``*/<step>.jsonl`` |
 | any, to TensorBoard | ``events.out.tfevents.*`` | wherever the above are | none |
@@ -72,13 +72,16 @@ def _found(folder: Path, notes: Notes) -> Run:
         return _score(folder, notes)
     if (folder / "experiment_log.jsonl").exists():
         return _easyr1(folder, notes)
-    log = next(filter(_is_verl, sorted(folder.glob("*.jsonl"))), None)
-    if log is not None:
-        return _verl(log, folder, notes)
+    logs = [file for file in sorted(folder.glob("*.jsonl")) if _is_verl(file)]
+    if logs:
+        for other in logs[1:]:
+            notes.bad("logs", f"{other.name} was not read, as {logs[0].name} is a log, too")
+        return _verl(logs[0], folder, notes)
     if (folder / "log.jsonl").exists():
         return _demo(folder, notes)
-    if _states(folder):
-        return _trl(folder, notes)
+    states = _states(folder)
+    if states:
+        return _trl(folder, states, notes)
     if next(folder.rglob(PATTERN), None) is not None:
         return _events(folder, notes)
     raise InputError(f"{folder}: {_looked_for()}, got none of them")
@@ -128,17 +131,25 @@ def _demo(folder: Path, notes: Notes) -> Run:
 
 
 def _states(folder: Path) -> list[Path]:
-    """Where TRL's history may be, the newest first."""
+    """Where TRL's history may be, the one that goes furthest first."""
     top = folder / "trainer_state.json"
     rest = numbered(folder.glob("checkpoint-*/trainer_state.json"))[::-1]
-    return [top, *rest] if top.exists() else rest
+    if not top.exists():
+        return rest
+    return [*rest, top] if _end(rest) > _end([top]) else [top, *rest]
 
 
-def _trl(folder: Path, notes: Notes) -> Run:
-    histories: Iterator[list[Entry]] = (
-        read_entries(state, OF_TRAINERS, notes) for state in _states(folder)
-    )
+def _end(states: Sequence[Path]) -> float:
+    """The last step of the first history that can be read, -1 where none can."""
+    histories = (read_entries(state, OF_TRAINERS, Notes()) for state in states)
+    return next((entries[-1]["step"] for entries in histories if entries), -1.0)
+
+
+def _trl(folder: Path, states: Sequence[Path], notes: Notes) -> Run:
+    histories: Iterator[list[Entry]] = (read_entries(state, OF_TRAINERS, notes) for state in states)
     entries = next(filter(None, histories), [])
+    if states[-1].parent == folder and len(states) > 1:
+        notes.add("trainer_state.json ends before that of the newest checkpoint, which was read")
     windows, recipe = _windows(folder, ["checkpoint-*/rankreward.npz", "rankreward.npz"], notes)
     examples = from_tables(folder / "completions", recipe, notes)
     return Run("", "TRL", entries, windows, examples, recipe)
@@ -168,11 +179,7 @@ def _is_verl(path: Path) -> bool:
 def _verl(log: Path, folder: Path, notes: Notes) -> Run:
     entries = read_entries(log, OF_TRAINERS, notes)
     windows, recipe = _windows(folder, ["global_step_*/rankreward.npz"], notes)
-    dumps = [
-        file
-        for file in (*folder.glob("*.jsonl"), *folder.glob("*/*.jsonl"))
-        if file.stem.isdecimal() and not file.parent.name.startswith("val")
-    ]
+    dumps = _dumps(folder, entries, notes)
     if not dumps:
         notes.add(
             "no examples of failures: expected verl's rollouts in a folder beside the log "
@@ -182,6 +189,20 @@ def _verl(log: Path, folder: Path, notes: Notes) -> Run:
     examples, spreads = from_dumps(numbered(dumps), recipe, notes)
     logged = [(int(entry["step"]), entry) for entry in entries]
     return Run("", "verl", merged([*spreads, *logged]), windows, examples, recipe)
+
+
+def _dumps(folder: Path, entries: Sequence[Entry], notes: Notes) -> list[Path]:
+    """Rollouts of training; those of steps after the log's end are of an earlier run."""
+    dumps = [
+        file
+        for file in (*folder.glob("*.jsonl"), *folder.glob("*/*.jsonl"))
+        if file.stem.isdecimal() and not file.parent.name.startswith("val")
+    ]
+    last = entries[-1]["step"] if entries else float("inf")
+    late = [file for file in dumps if int(file.stem) > last]
+    if late:
+        notes.add(f"{len(late)} files of rollouts are of steps after the log's last; left out")
+    return [file for file in dumps if int(file.stem) <= last]
 
 
 def _events(folder: Path, notes: Notes) -> Run:

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from rankreward.errors import CheckpointError
-from rankreward.runs.parts import Notes, Window
 from rankreward.quantiles.checkpoint import load_state
+from rankreward.runs.parts import Notes, Window
 
 MOST = 6  # more curves over one another cannot be told apart
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from numbers import Real
 from typing import Any
 
 from rankreward.errors import InputError, require
@@ -37,6 +38,7 @@ def check_reward(
     bounds: tuple[float, float] | None = None,
     frame: tuple[int, int] | None = None,
     references: ReferenceForm | Callable[[Any], Any] | None = None,
+    thought: str | None = None,
     reference: str = "solution",
     columns: Mapping[str, Any] | None = None,
     arguments: Mapping[str, Any] | None = None,
@@ -65,6 +67,8 @@ def check_reward(
             given.
         references: how references are written: ``json`` (the default), ``data``, ``tagged``, or a
             function of the objects for a form of your own.
+        thought: the reasoning of well-formed completions; "I compare." unless given. Needed where
+            a reward looks at it.
         reference: the column that holds the reference, for TRL.
         columns: what else a row of the dataset holds: name to a value for all rows, or a function
             of the completion.
@@ -97,6 +101,7 @@ def check_reward(
         bounds=bounds,
         frame=frame,
         references=references,
+        thought=thought,
         reference=reference,
         columns=columns,
         arguments=arguments,
@@ -175,6 +180,7 @@ class Check:
         bounds: tuple[float, float] | None = None,
         frame: tuple[int, int] | None = None,
         references: ReferenceForm | Callable[[Any], Any] | None = None,
+        thought: str | None = None,
         reference: str = "solution",
         columns: Mapping[str, Any] | None = None,
         arguments: Mapping[str, Any] | None = None,
@@ -183,7 +189,7 @@ class Check:
         """As `check_reward`, but nothing has been run yet."""
         if layout is None:
             layout = _layout_of(reward)
-        made = Layout.of(layout, frame=frame, references=references)
+        made = Layout.of(layout, frame=frame, references=references, thought=thought)
         caller = make_caller(reward, signature, made, reference, columns or {}, arguments or {})
         chosen = tuple(INVARIANTS if invariants is None else map(_invariant, invariants))
         unknown = set(skip) - {each.name for each in (*INVARIANTS, *chosen)}
@@ -192,6 +198,10 @@ class Check:
             raise InputError(f"skip: no invariant {min(unknown)!r}: {hint}")
         if isinstance(max_examples, bool) or not isinstance(max_examples, int) or max_examples < 1:
             raise InputError(f"max_examples: expected a whole number from 1, got {max_examples!r}")
+        if bounds is not None and not _are_bounds(bounds):
+            raise InputError(
+                f"bounds: expected two numbers, the least and the most, got {bounds!r:.60}"
+            )
         name = reward if isinstance(reward, str) else _name_of(reward)
         return cls(caller, made, chosen, frozenset(skip), bounds, max_examples, seed, name)
 
@@ -251,8 +261,9 @@ class Check:
                 one(None)
         except Violation as violation:
             return _finding(invariant, "failed", tried, violation.counterexample)
-        except hypothesis.errors.Unsatisfiable:
-            return _finding(invariant, "skipped", tried, note="the reward raised on every example")
+        except (hypothesis.errors.Unsatisfiable, hypothesis.errors.UnsatisfiedAssumption):
+            why = "the reward raised, or paid None, on every example"
+            return _finding(invariant, "skipped", tried, note=why)
         except hypothesis.errors.Flaky:
             assert tried.last is not None
             return _finding(invariant, "failed", tried, _not_always(tried.last))
@@ -329,6 +340,11 @@ def _invariant(given: str | Invariant) -> Invariant:
     if given not in known:
         raise InputError(f"invariants: no {given!r}: {nearest(given, [*known])}")
     return known[given]
+
+
+def _are_bounds(given: Any) -> bool:
+    pair = isinstance(given, list | tuple) and len(given) == 2
+    return pair and all(isinstance(each, Real) for each in given) and given[0] <= given[1]
 
 
 def _layout_of(reward: Any) -> Any:

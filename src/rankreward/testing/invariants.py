@@ -6,7 +6,7 @@ or would let a policy earn without getting better; `reason` says which.
 
 from __future__ import annotations
 
-from rankreward.testing import hostile, promises
+from rankreward.testing import greed, hostile, promises
 from rankreward.testing.layouts import Layout
 from rankreward.testing.trial import Invariant
 
@@ -22,6 +22,10 @@ def _ordered_reference(layout: Layout) -> str:
 
 def _placed(layout: Layout) -> str:
     return "an answer is a text" if layout.textual else ""
+
+
+def _boxed(layout: Layout) -> str:
+    return "" if layout.boxed else "an answer has no box"
 
 
 def _in_block(layout: Layout) -> str:
@@ -125,6 +129,27 @@ INVARIANTS: tuple[Invariant, ...] = (
         "precision by the best IoU of each box grows with copies of the best one",
         promises.duplicates,
         applies=_many,
+    ),
+    Invariant(
+        "extra_object",
+        "the right answer is paid more than the same with a wrong object",
+        "recall alone, or one hit for the whole: boxes everywhere earn as much as the right one",
+        greed.extra_object,
+        applies=_many,
+    ),
+    Invariant(
+        "missing_object",
+        "the right answer is paid more than the same without one of two objects",
+        "precision alone, or one hit for the whole: the easiest object is enough",
+        greed.missing_object,
+        applies=_many,
+    ),
+    Invariant(
+        "whole_frame",
+        "the right box of a small object is paid more than the whole frame",
+        "the intersection over the reference's area is 1 for whatever covers it",
+        greed.whole_frame,
+        applies=_boxed,
     ),
     Invariant(
         "bad_number",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -24,6 +24,7 @@ Answer = list[dict[str, Any]] | str
 """What an answer says: objects, by the keys of the schema, or a text where answers are texts."""
 ReferenceForm = Literal["json", "data", "tagged"]
 SIDE = 840  # pixels; the frame where only a schema is given
+SMALLEST = 12  # pixels of a frame's side: three boxes of the least size fit beside each other
 THOUGHT = "I compare."
 
 
@@ -44,6 +45,7 @@ class Layout:
         references: how a reference is written: ``json``, the text; ``data``, what it stands for;
             ``tagged``, the text of the Seg-Zero data; or a function that is given the objects.
         recipe: the recipe that this is the layout of, or None.
+        thought: the reasoning of a well-formed completion.
     """
 
     schema: Schema
@@ -54,6 +56,7 @@ class Layout:
     grouped: bool = False
     references: ReferenceForm | Callable[[Any], Any] = "json"
     recipe: Recipe | None = None
+    thought: str = THOUGHT
 
     @classmethod
     def of(
@@ -62,6 +65,7 @@ class Layout:
         *,
         frame: tuple[int, int] | None = None,
         references: ReferenceForm | Callable[[Any], Any] | None = None,
+        thought: str | None = None,
     ) -> Layout:
         """The layout of a recipe, or of a schema.
 
@@ -70,9 +74,11 @@ class Layout:
                 `rankreward.Scorer` takes as a recipe, or a layout, which is returned as it is.
             frame: for a schema: width and height of the frame; 840 x 840 unless given.
             references: see `Layout`; as the recipe reads them unless given.
+            thought: the reasoning of a well-formed completion; "I compare." unless given.
 
         Raises:
-            InputError: there is no such schema or recipe, or a frame was given with a recipe.
+            InputError: there is no such schema or recipe, a frame was given with a recipe, or an
+                argument is not what it should be.
             ConfigError: the recipe cannot be understood.
 
         Example:
@@ -83,11 +89,18 @@ class Layout:
             >>> layout.reference([])
             '[]'
         """
+        _check(frame, references, thought)
+        layout = cls._made(source, frame, references)
+        return layout if thought is None else replace(layout, thought=thought)
+
+    @classmethod
+    def _made(cls, source: Any, frame: tuple[int, int] | None, references: Any) -> Layout:
         if isinstance(source, Layout):
             return source
         schemas = get_args(SchemaName)
         if isinstance(source, str) and source in schemas:
-            return cls(SCHEMAS[source], frame or (SIDE, SIDE), references=references or "json")  # type: ignore[index]
+            schema = SCHEMAS[source]  # type: ignore[index]
+            return cls(schema, frame or (SIDE, SIDE), references=references or "json")
         if isinstance(source, str) and not source.endswith((".yaml", ".yml")):
             known = [*schemas, *recipes()]
             if source not in known:
@@ -141,12 +154,12 @@ class Layout:
         ]
         return whole[0] if self.masked and whole else 1
 
-    def text(self, answer: Answer, thought: str = THOUGHT) -> str:
+    def text(self, answer: Answer, thought: str | None = None) -> str:
         """A well-formed completion that gives this answer.
 
         Args:
             answer: the objects, or the text.
-            thought: what stands in the think block, if there is one.
+            thought: what stands in the think block, if there is one; the layout's unless given.
         """
         written = self.written(answer)
         if self.schema.form != "tags":
@@ -154,10 +167,11 @@ class Layout:
         caption = "<caption>the left one</caption>" if "caption" in self.schema.blocks else ""
         return f"{self.thinking(thought)}{written}{caption}"
 
-    def thinking(self, thought: str = THOUGHT) -> str:
+    def thinking(self, thought: str | None = None) -> str:
         """The think block around a thought; the thought alone where there is no such block."""
+        thought = self.thought if thought is None else thought
         if not self.think:
-            return "" if thought.strip() == THOUGHT else thought
+            return "" if thought.strip() == self.thought.strip() else thought
         look = f" <{self.keyword}>it</{self.keyword}>" if self.keyword else ""
         return f"<think>{thought}{look}</think>"
 
@@ -201,6 +215,29 @@ class Layout:
         turns = np.flatnonzero(np.diff(np.concatenate([[0], column])))
         runs = np.diff(np.concatenate([[0], turns, [len(column)]]))
         return {"size": [height, width], "counts": runs.tolist()}
+
+
+def _check(frame: Any, references: Any, thought: Any) -> None:
+    """Refuse what no layout can be made of.
+
+    Raises:
+        InputError: says what was expected.
+    """
+    if frame is not None and not _is_frame(frame):
+        raise InputError(
+            f"frame: expected width and height, whole numbers from {SMALLEST}, got {frame!r:.60}"
+        )
+    forms = get_args(ReferenceForm)
+    if references is not None and not callable(references) and references not in forms:
+        known = ", ".join(forms)
+        raise InputError(f"references: expected {known} or a function, got {references!r:.60}")
+    if thought is not None and (not isinstance(thought, str) or "<" in thought):
+        raise InputError(f"thought: expected a text without tags, got {thought!r:.60}")
+
+
+def _is_frame(given: Any) -> bool:
+    sides = given if isinstance(given, list | tuple) and len(given) == 2 else ["none"]
+    return all(isinstance(v, int) and not isinstance(v, bool) and v >= SMALLEST for v in sides)
 
 
 def _tagged(entry: dict[str, Any], schema: Schema) -> str:

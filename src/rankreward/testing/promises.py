@@ -10,7 +10,7 @@ import math
 from typing import Any
 
 from rankreward.errors import require
-from rankreward.testing.layouts import THOUGHT, Layout
+from rankreward.testing.layouts import Layout
 from rankreward.testing.strategies import (
     BAD_NUMBERS,
     answers,
@@ -39,8 +39,12 @@ def returns(trial: Trial) -> None:
 def finite(trial: Trial) -> None:
     """Texts of every kind get finite numbers."""
     texts, references = trial.draw(batches(trial.layout))
-    paid = trial.score(texts, references)
-    trial.expect(all(map(math.isfinite, paid)), "a finite number for each")
+    trial.score(texts, references)
+    paid = trial.made[-1].paid
+    trial.expect(
+        all(each is None or math.isfinite(float(each)) for each in paid),
+        "a finite number for each",
+    )
 
 
 def bounded(trial: Trial) -> None:
@@ -154,7 +158,7 @@ def answer_block(trial: Trial) -> None:
     truth = trial.draw(truths(layout, empty=False))
     written = layout.written(truth)
     empty = trial.draw(st.sampled_from(["<answer></answer>", "<answer>see above</answer>", ""]))
-    plain, told = f"{THOUGHT} {' ' * len(written)}", f"{THOUGHT} {written}"
+    plain, told = (f"{layout.thought} {more}" for more in (" " * len(written), written))
     texts = [f"{layout.thinking(thought)}{empty}" for thought in (plain, told)]
     without, with_answer = trial.against(texts, truth)
     trial.expect(
@@ -168,7 +172,9 @@ def draft(trial: Trial) -> None:
     layout = trial.layout
     truth, draft = (trial.draw(truths(layout, empty=False)) for _ in range(2))
     written = layout.written(draft)
-    texts = [layout.text(truth, f"{THOUGHT} {more}") for more in (" " * len(written), written)]
+    texts = [
+        layout.text(truth, f"{layout.thought} {more}") for more in (" " * len(written), written)
+    ]
     without, with_draft = trial.against(texts, truth)
     trial.expect(
         not with_draft < without - TOLERANCE, f"{without:.6g} for the second, as for the first"
@@ -190,7 +196,7 @@ def closer(trial: Trial) -> None:
     written = [layout.written([each]) for each in said]
     width = max(map(len, written))
     texts = [
-        layout.text([each], THOUGHT + " " * (width - len(text)))
+        layout.text([each], layout.thought + " " * (width - len(text)))
         for each, text in zip(said, written, strict=True)
     ]
     farther, nearer = trial.against(texts, [end])

@@ -1,6 +1,6 @@
 """The pytest plugin: rewards checked from the command line, and failures without a traceback.
 
-Goes in: ``pytest --reward my_rewards:my_reward --reward-layout grounding_list``. Comes out: one
+Goes in: ``pytest --rankreward my_rewards:my_reward --rankreward-layout boxes``. Comes out: one
 test for each invariant, and nothing else is collected. Where an invariant is broken, there or in
 a test of `rankreward.testing.reward_tests` or `assert_reward`, the report stands alone.
 
@@ -24,32 +24,34 @@ _PLACE = "rankreward.testing.report"
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the options, in a group of their own."""
     group = parser.getgroup("rankreward", "check a reward function")
-    group.addoption("--reward", metavar="MODULE:NAME", help="check this reward, or this recipe")
+    group.addoption("--rankreward", metavar="MODULE:NAME", help="check this reward, or this recipe")
     group.addoption(
-        "--reward-layout", metavar="NAME", help="what answers look like: schema, recipe"
+        "--rankreward-layout", metavar="NAME", help="what answers look like: schema, recipe"
     )
     group.addoption(
-        "--reward-signature",
+        "--rankreward-signature",
         default="ours",
         metavar="NAME",
         help="how the function is called: ours, trl, verl or easyr1",
     )
-    group.addoption("--reward-column", default="solution", metavar="NAME", help="TRL's reference")
-    group.addoption("--reward-skip", default="", metavar="A,B", help="invariants not to check")
-    group.addoption("--reward-examples", type=int, default=None, metavar="N", help="of each")
+    group.addoption(
+        "--rankreward-column", default="solution", metavar="NAME", help="TRL's reference"
+    )
+    group.addoption("--rankreward-skip", default="", metavar="A,B", help="invariants not to check")
+    group.addoption("--rankreward-examples", type=int, default=None, metavar="N", help="of each")
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """With a reward on the command line no file is collected."""
     del collection_path
-    return True if config.getoption("--reward") else None
+    return True if config.getoption("--rankreward") else None
 
 
 def pytest_collection_modifyitems(
     session: pytest.Session, config: pytest.Config, items: list[pytest.Item]
 ) -> None:
     """One test an invariant, of the reward on the command line."""
-    name = config.getoption("--reward")
+    name = config.getoption("--rankreward")
     if not name:
         return
     check = _check(name, config)
@@ -89,18 +91,18 @@ def _check(name: str, config: pytest.Config) -> Any:
     """The invariants of the reward, or what is wrong with the options."""
     errors = importlib.import_module("rankreward.errors")
     options = {
-        "signature": config.getoption("--reward-signature"),
-        "reference": config.getoption("--reward-column"),
-        "skip": [each for each in config.getoption("--reward-skip").split(",") if each],
+        "signature": config.getoption("--rankreward-signature"),
+        "reference": config.getoption("--rankreward-column"),
+        "skip": [each for each in config.getoption("--rankreward-skip").split(",") if each],
     }
-    if config.getoption("--reward-examples") is not None:
-        options["max_examples"] = config.getoption("--reward-examples")
+    if config.getoption("--rankreward-examples") is not None:
+        options["max_examples"] = config.getoption("--rankreward-examples")
     try:
         check = importlib.import_module("rankreward.testing.check")
         reward = _load(name, config) if ":" in name else name
-        return check.Check.of(reward, config.getoption("--reward-layout"), **options)
+        return check.Check.of(reward, config.getoption("--rankreward-layout"), **options)
     except errors.RankRewardError as error:
-        raise pytest.UsageError(f"--reward {name}: {error}") from None
+        raise pytest.UsageError(f"--rankreward {name}: {error}") from None
 
 
 def _load(name: str, config: pytest.Config) -> Any:
@@ -113,5 +115,5 @@ def _load(name: str, config: pytest.Config) -> Any:
         for part in attribute.split("."):
             found = getattr(found, part)
     except (ModuleNotFoundError, AttributeError, ValueError) as error:
-        raise pytest.UsageError(f"--reward {name}: {error}") from None
+        raise pytest.UsageError(f"--rankreward {name}: {error}") from None
     return found

@@ -6,17 +6,14 @@ counterexample and the lines that show it again.
 
 from __future__ import annotations
 
-import re
 import textwrap
 from dataclasses import dataclass
-from types import SimpleNamespace
 from typing import Any, Literal
 
-import numpy as np
+from rankreward.testing.snippets import code_of
 
 Status = Literal["passed", "failed", "skipped"]
 _MARK = {"passed": "ok    ", "failed": "FAILED", "skipped": "-     "}
-_REPEATED = re.compile(r"(.{1,24}?)\1{19,}", re.DOTALL)
 _SHOWN = 400  # characters of a value in a report
 
 
@@ -31,12 +28,12 @@ class Call:
     Attributes:
         completions: B completions.
         references: B references.
-        paid: B rewards, or what came instead of them.
+        paid: B rewards, None where TRL is told that there is none; or what came instead of them.
     """
 
     completions: tuple[str, ...]
     references: tuple[Any, ...]
-    paid: tuple[float, ...] | str
+    paid: tuple[float | None, ...] | str
 
 
 @dataclass(frozen=True)
@@ -133,8 +130,15 @@ class Report:
         return not self.failures
 
     def __getitem__(self, name: str) -> Finding:
-        """The finding of an invariant."""
-        return next(each for each in self.findings if each.name == name)
+        """The finding of an invariant.
+
+        Raises:
+            KeyError: there is none of this name; the message has those there are.
+        """
+        known = {each.name: each for each in self.findings}
+        if name not in known:
+            raise KeyError(f"no finding {name!r}, there are {', '.join(known)}")
+        return known[name]
 
     def __str__(self) -> str:
         checked = sum(each.status != "skipped" for each in self.findings)
@@ -152,53 +156,9 @@ class Report:
             raise RewardFailure(str(self))
 
 
-def code_of(value: Any) -> str:  # noqa: PLR0911 - a line a type
-    """A value as Python that makes it; long repetitions are written as products.
-
-    Example:
-        >>> from rankreward.testing.report import code_of
-        >>> code_of("<think>" + "[" * 5000)
-        "'<think>' + '[' * 5000"
-    """
-    if isinstance(value, str):
-        return _text_code(value)
-    if isinstance(value, list) and len(value) > 3 and value == list(range(len(value))):
-        return f"list(range({len(value)}))"  # tokens that stand in for a tokenizer's
-    if isinstance(value, list | tuple):
-        return f"[{', '.join(code_of(each) for each in value)}]"
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{key!r}: {code_of(each)}" for key, each in value.items()) + "}"
-    if isinstance(value, np.ndarray):
-        return f"np.zeros({value.shape}, np.{value.dtype})"
-    if isinstance(value, SimpleNamespace):
-        return f"types.{value!r}".replace("types.namespace", "types.SimpleNamespace")
-    return "lambda *_: None" if callable(value) else repr(value)
-
-
-def laid_out(value: Any, wide: int = 60) -> str:
-    """The same, a long list an entry a line."""
-    shown = code_of(value)
-    if isinstance(value, list) and len(value) > 0 and len(shown) > wide:
-        return "[" + "".join(f"\n        {code_of(each)}," for each in value) + "\n    ]"
-    return shown
-
-
-def _text_code(text: str) -> str:
-    parts, start = [], 0
-    for run in _REPEATED.finditer(text):
-        unit = run.group(1)
-        if run.start() > start:
-            parts.append(repr(text[start : run.start()]))
-        parts.append(f"{unit!r} * {(run.end() - run.start()) // len(unit)}")
-        start = run.end()
-    if start < len(text) or not parts:
-        parts.append(repr(text[start:]))
-    return " + ".join(parts)
-
-
 def _cut(text: str) -> str:
     return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 20]} ... {text[-15:]}"
 
 
-def _number(value: float) -> str:
-    return f"{value:.6g}"
+def _number(value: float | None) -> str:
+    return "None" if value is None else f"{value:.6g}"

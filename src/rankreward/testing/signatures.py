@@ -6,9 +6,10 @@ function returned the rewards, or `WrongReturn` where the trainer could not use 
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import math
+import re
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -17,8 +18,9 @@ from typing import Any, Literal, get_args
 from rankreward.errors import InputError
 from rankreward.recipe import Recipe
 from rankreward.rewards import Scorer
+from rankreward.testing.awaiting import Loop
 from rankreward.testing.layouts import Layout
-from rankreward.testing.report import laid_out
+from rankreward.testing.snippets import laid_out, nothing
 from rankreward.testing.stand_ins import score_arguments, warmed
 
 SignatureName = Literal["ours", "trl", "verl", "easyr1"]
@@ -29,10 +31,6 @@ _PROMPT = [{"role": "user", "content": "Find it."}]
 
 class WrongReturn(Exception):  # noqa: N818 - data of a check, never raised to users
     """What a reward returned is not what its trainer reads."""
-
-
-def _nothing(*_: Any) -> None:
-    """What a trainer logs with."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +45,7 @@ class Caller:
         columns: further columns: to a value for all rows, or a function of the completion.
         arguments: further arguments, passed as they are.
         scorer: how a snippet makes the scorer, if there is one.
+        loop: where an async function runs.
     """
 
     function: Callable[..., Any]
@@ -56,6 +55,7 @@ class Caller:
     columns: Mapping[str, Any] = field(default_factory=dict)
     arguments: Mapping[str, Any] = field(default_factory=dict)
     scorer: str = ""
+    loop: Loop = field(default_factory=Loop)
 
     def calls(self, texts: Sequence[str], references: Sequence[Any]) -> list[Arguments]:
         """The arguments of the calls that score a batch: one call, or for verl one a completion."""
@@ -72,8 +72,8 @@ class Caller:
         made = make(texts, references, columns, self.reference)
         return [(args, kwargs | dict(self.arguments)) for args, kwargs in made]
 
-    def pay(self, calls: Sequence[Arguments], count: int) -> list[float]:
-        """Make the calls and read the rewards.
+    def pay(self, calls: Sequence[Arguments], count: int) -> list[float | None]:
+        """Make the calls and read the rewards; for TRL None is one, "not applicable".
 
         Raises:
             WrongReturn: what came is no sequence of as many numbers.
@@ -87,11 +87,15 @@ class Caller:
         rows = _rows(returned[0], count)
         if self.signature == "easyr1":
             rows = [_entry(row, "overall", index) for index, row in enumerate(rows)]
-        return [_number(row, f"reward {index}") for index, row in enumerate(rows)]
+        masks = self.signature == "trl"
+        return [
+            None if row is None and masks else _number(row, f"reward {index}")
+            for index, row in enumerate(rows)
+        ]
 
     def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         value = self.function(*args, **kwargs)
-        return asyncio.run(_awaited(value)) if inspect.isawaitable(value) else value
+        return self.loop.value_of(value) if inspect.isawaitable(value) else value
 
     def code(self, texts: Sequence[str], references: Sequence[Any]) -> str:
         """The lines that make these calls and print what is paid."""
@@ -99,31 +103,45 @@ class Caller:
         for args, kwargs in self.calls(texts, references):
             shown = [laid_out(value) for value in args]
             shown += [f"{name}={laid_out(value)}" for name, value in kwargs.items()]
-            name = "scorer.score" if self.scorer else self.name
             inside = ", ".join(shown)
             if len(inside) > WIDE:
                 inside = "".join(f"\n    {each}," for each in shown) + "\n"
-            called.append(f"print({name}({inside}){'.total' * bool(self.scorer)})")
+            called.append(f"print({self._called(inside)})")
         return "\n".join(called)
 
     def imports(self, code: str) -> str:
         """The lines that come before them."""
-        lines = ["import numpy as np"] * ("np." in code) + ["import types"] * ("types." in code)
-        module = getattr(self.function, "__module__", "__main__")
+        needed = {"asyncio.": "import asyncio", "types.": "import types"}
+        needed["np."] = "import numpy as np"
+        lines = [line for name, line in needed.items() if name in code]
+        values = sorted(set(re.findall(r"\byour_\w+", code)))
+        lines += [f"{name} = ...  # a value of yours that has no code" for name in values]
+        return "\n".join([*lines, self.scorer or self._found])
+
+    def _called(self, inside: str) -> str:
         if self.scorer:
-            return "\n".join([*lines, self.scorer])
-        if module == "__main__" or not self.name.isidentifier() or "<" in self._qualified:
-            return "\n".join([*lines, f"# {self.name} is the reward under test"])
-        return "\n".join([*lines, f"from {module} import {self.name}"])
+            return f"scorer.score({inside}).total"
+        call = f"{self._importable or 'fn'}({inside})"
+        function: Any = self.function
+        either = (function, getattr(function, "__call__", None))  # noqa: B004 - its method
+        return f"asyncio.run({call})" if any(map(inspect.iscoroutinefunction, either)) else call
 
     @property
-    def _qualified(self) -> str:
-        return str(getattr(self.function, "__qualname__", "<object>"))
+    def _found(self) -> str:
+        """The line that imports the function, or leaves a place for it."""
+        if self._importable:
+            return f"from {self.function.__module__} import {self._importable}"
+        name = getattr(self.function, "__qualname__", type(self.function).__name__)
+        return f"fn = ...  # your reward, {name}"
 
     @property
-    def name(self) -> str:
-        """What the function is called."""
-        return str(getattr(self.function, "__name__", type(self.function).__name__))
+    def _importable(self) -> str:
+        """By which name its module has the function; empty where it has not."""
+        module = getattr(self.function, "__module__", None) or "__main__"
+        name = str(getattr(self.function, "__name__", ""))
+        found = getattr(sys.modules.get(module), name, None)
+        here = module != "__main__" and name.isidentifier()
+        return name if here and found is self.function else ""
 
 
 def make_caller(
@@ -152,7 +170,7 @@ def make_caller(
         raise InputError(f"signature: expected {known}, got {signature!r}")
     scorer = ""
     if isinstance(reward, Scorer):
-        scorer, reward = "# scorer is the Scorer under test", reward.score
+        scorer, reward = "scorer = ...  # your Scorer", reward.score
     elif isinstance(reward, str | Recipe):
         name = repr(reward) if isinstance(reward, str) else f"Recipe.load({reward.to_dict()!r})"
         needed = "from rankreward.testing import warmed"
@@ -179,8 +197,8 @@ def _trl(
         "completions": messages,
         "completion_ids": [list(range(len(text) // 4 + 1)) for text in texts],
         "trainer_state": SimpleNamespace(global_step=1, max_steps=100, epoch=0.0),
-        "log_extra": _nothing,
-        "log_metric": _nothing,
+        "log_extra": nothing,
+        "log_metric": nothing,
     }
     return [((), own | {name: list(references)} | columns)]
 
@@ -220,10 +238,6 @@ def _easyr1(
     return [((inputs,), {})]
 
 
-async def _awaited(value: Any) -> Any:
-    return await value
-
-
 def _rows(returned: Any, count: int) -> list[Any]:
     if isinstance(returned, str | bytes | Mapping) or not isinstance(returned, Iterable):
         raise WrongReturn(f"expected a sequence of {count} rewards, got {returned!r:.80}")
@@ -239,7 +253,7 @@ def _entry(row: Any, key: str, index: int) -> Any:
     return row[key]
 
 
-def _read_verl(returned: Sequence[Any]) -> list[float]:
+def _read_verl(returned: Sequence[Any]) -> list[float | None]:
     """Numbers, or mappings with a score; verl gathers the other keys, which must not vary."""
     keys = [tuple(each) if isinstance(each, Mapping) else None for each in returned]
     for index, each in enumerate(keys):

@@ -273,6 +273,12 @@ def far_apart(layout: Layout) -> Any:
     return objects(layout, near).map(lambda one: ([one], [_shifted(one, 2 * third)]))
 
 
+def small_boxes(layout: Layout) -> Any:
+    """Boxes in the corner, a third of the frame wide and high at most."""
+    width, height = (side // 3 for side in layout.frame)
+    return boxes((width, height), step=layout.step)
+
+
 def _shifted(entry: dict[str, Any], dx: int) -> dict[str, Any]:
     return {
         key: [v + (dx, 0)[k % 2] for k, v in enumerate(value)] if isinstance(value, list) else value

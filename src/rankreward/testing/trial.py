@@ -7,6 +7,7 @@ that is not allowed.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -58,12 +59,15 @@ class Trial:
         """What a batch of B completions with B references is paid.
 
         Where the reward raises, or returns what its trainer cannot read, the example is given up:
-        the invariants `returns` and `finite` are about that.
+        the invariants `returns` and `finite` are about that. So it is where TRL is told of each
+        that there is no reward (None); beside other rewards such a one is NaN here.
         """
         calls = self.caller.calls(completions, copy.deepcopy(list(references)))
         paid = self._paid(completions, references, calls)
         self.made.append(Call(tuple(completions), tuple(references), tuple(paid)))
-        return paid
+        if self.data is not None and not self.strict:
+            self.assume(any(each is not None for each in paid))
+        return [math.nan if each is None else each for each in paid]
 
     def against(self, completions: Sequence[str], truth: Any) -> list[float]:
         """What completions are paid where this answer is the right one for each of them."""
@@ -93,7 +97,7 @@ class Trial:
 
     def _paid(
         self, completions: Sequence[str], references: Sequence[Any], calls: list[Any]
-    ) -> list[float]:
+    ) -> list[float | None]:
         try:
             return self.caller.pay(calls, len(completions))
         except Exception as error:  # whatever it is, it would end or falsify a run
