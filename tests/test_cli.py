@@ -527,7 +527,10 @@ def test_a_module_of_the_users_is_imported_first(tmp_path: Path) -> None:
         "    return float(len(sample.text) <= limit)\n"
     )
     recipe = rr.Recipe.load("dr_seg").to_dict()
-    recipe |= {"name": "mine", "terms": {**recipe["terms"], "short": {"kind": "short_enough"}}}
+    recipe |= {
+        "name": "mine",
+        "terms": {**recipe["terms"], "short": {"kind": "short_enough", "weight": 1}},
+    }
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(recipe))
 
     plain = run("recipes", "mine.yaml", cwd=tmp_path)

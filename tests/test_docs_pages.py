@@ -57,6 +57,8 @@ def commands() -> list[tuple[str, str]]:
 def test_commands_and_their_options_exist(page: str, line: str) -> None:
     """Every command that a page tells to type is one, with the options that it is given."""
     command, words = typer.main.get_command(app()), shlex.split(line, comments=True)
+    if words[0] == "--import":  # before any command
+        words = words[2:]
     while hasattr(command, "commands") and words and words[0][0] != "-":
         named = words[0] in command.commands
         assert named or "run" in command.commands or words[0] == "COMMAND", line

@@ -82,7 +82,9 @@ def _keys(
     section = path[-2] if len(path) > 1 else ""
     kind = parent.get("kind") if section else None
     group = f"{path[-3]}." if len(path) > 2 and path[-3] in {"terms", "metrics"} else ""
-    return section, known.get(f"{group}{kind}" if kind else section, known[""])
+    # A kind of the user's is not among those known; besides its options it has what all have.
+    others = ("kind", "weight" if group == "terms." else "share") if group else known[""]
+    return section, known.get(f"{group}{kind}" if kind else section, others)
 
 
 def _expected(error: Any) -> str:

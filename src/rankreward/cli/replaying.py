@@ -114,7 +114,8 @@ def register(commands: "typer.Typer") -> None:
                 images=images, gaps=gaps,
             )  # fmt: skip
             dealt = chunks(
-                watch_frame(rows, contestants[0].recipe, bar.say), grouped=True, group_size=group_size, rows_per_step=rows_per_step,
+                watch_frame(rows, contestants[0].recipe, bar.say),
+                grouped=True, group_size=group_size, rows_per_step=rows_per_step,
                 ranked=any(each.recipe.needs_steps for each in contestants),
                 limit=WITH_IMAGES if images else LIMIT, say=bar.say,
             )  # fmt: skip

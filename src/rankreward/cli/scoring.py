@@ -110,7 +110,8 @@ def register(commands: "typer.Typer") -> None:
                 progress=bar.advance_to, gaps=gaps,
             )  # fmt: skip
             steps = chunks(
-                watch_frame(rows, loaded, bar.say), ranked=loaded.needs_steps, grouped=loaded.needs_groups,
+                watch_frame(rows, loaded, bar.say),
+                ranked=loaded.needs_steps, grouped=loaded.needs_groups,
                 rows_per_step=rows_per_step, group_size=group_size,
                 limit=WITH_IMAGES if loaded.needs_images else LIMIT,
                 columns=columns_of(loaded), say=bar.say,
