@@ -11,7 +11,6 @@ Needs the extra ``trl``.
 
 from __future__ import annotations
 
-import json
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from rankreward.adapters.trl_callback import StepCallback
+from rankreward.adapters.trl_table import CompletionsTable
 from rankreward.errors import InputError, StateError
 from rankreward.recipe import Recipe
 from rankreward.rewards import RewardBatch, Scorer
@@ -69,9 +69,7 @@ class RankReward:
         self.reference = reference
         self.__name__ = self.scorer.recipe.name.replace("-", "_")
         self._group: dict[str, int] = {}  # the trainer's completions a prompt, by mode
-        self._rank, self._ranks, self._keeps_table = 0, 1, False  # of the trainer
-        self._groups_logged = 0
-        self._rollouts_logged = {"train": 0, "eval": 0}  # since the last step ended
+        self._table = CompletionsTable()
         self._attached = False  # whether a trainer has this object's callback
         self._model: Any = None  # that trainer's policy
         self._last: _Scored | None = None
@@ -113,15 +111,13 @@ class RankReward:
     def _attach(self, args: TrainingArguments, model: Any) -> None:
         """A trainer has this object's callback."""
         self._attached, self._model = True, model
-        self._rank, self._ranks = args.process_index, args.world_size
-        self._keeps_table = getattr(args, "log_completions", False)
-        self._rollouts_logged = {"train": 0, "eval": 0}  # a step that was broken off is no more
+        self._table.attach(args)
         train = getattr(args, "num_generations", None) or 1
         self._group = {"train": train, "eval": getattr(args, "num_generations_eval", None) or train}
 
     def _end_step(self, step: int) -> None:
         self._window_log.flushed(self.scorer.flush(step))
-        self._rollouts_logged = {"train": 0, "eval": 0}
+        self._table.end_step()
 
     def _score(
         self, caller: str, completions: Sequence[Any], columns: Mapping[str, Any]
@@ -150,9 +146,7 @@ class RankReward:
             columns=_columns(columns),
             record=self._training(columns),
         )
-        self._log(batch, columns, time.perf_counter() - begun)
-        if self._keeps_table and columns.get("log_extra") is not None:
-            self._log_rollouts(references, columns)
+        self._log(batch, references, columns, time.perf_counter() - begun)
         self._last = _Scored(completions, references, batch, {caller})
         return batch
 
@@ -199,7 +193,13 @@ class RankReward:
             )
         return [index // size for index in range(len(completions))]
 
-    def _log(self, batch: RewardBatch, columns: Mapping[str, Any], seconds: float) -> None:
+    def _log(
+        self,
+        batch: RewardBatch,
+        references: Sequence[Any],
+        columns: Mapping[str, Any],
+        seconds: float,
+    ) -> None:
         log_metric, log_extra = columns.get("log_metric"), columns.get("log_extra")
         if log_metric is not None:
             figures = {
@@ -213,23 +213,9 @@ class RankReward:
             log_extra(
                 "failure", ["" if f is None else f"{f.code}: {f.message}" for f in batch.failures]
             )
-
-    def _log_rollouts(self, references: Sequence[Any], columns: Mapping[str, Any]) -> None:
-        """What the completions table needs so that its rollouts can be scored again."""
-        # The table holds the last batch of generation, and evaluation's on top of it.
-        log, count = columns["log_extra"], len(references)
-        split = self._split(columns)
-        begin, first, size = self._rollouts_logged[split], self._rank * count, self._group[split]
-        if split == "train" and begin == 0:  # evaluation counts on, as it shares a step's table
-            self._groups_logged = 0
-        groups = [self._groups_logged + (first + index) // size for index in range(count)]
-        log("reference", [_reference_text(reference) for reference in references])
-        log("group", groups)
-        log("split", [split] * count)
-        log("rollout", [begin + first + index for index in range(count)])
-        log("rollout_step", [columns["trainer_state"].global_step + 1] * count)
-        self._rollouts_logged[split] += self._ranks * count
-        self._groups_logged += -(-self._ranks * count // size)
+            if self._table.kept and columns.get("trainer_state") is not None:
+                split, step = self._split(columns), columns["trainer_state"].global_step + 1
+                self._table.log(references, split, self._group[split], step, log_extra)
 
     def _group_size(self, columns: Mapping[str, Any]) -> int:
         return self._group[self._split(columns)]
@@ -299,16 +285,6 @@ def _text(completion: Any, index: int) -> str:
     # With the chat templates of some models TRL takes the think block out of the text.
     reasoning = message.get("reasoning_content")
     return f"<think>{reasoning}</think>{content}" if reasoning else content
-
-
-def _reference_text(reference: Any) -> str | None:
-    """A reference as the completions table can hold it; None for what is no JSON, such as masks."""
-    if isinstance(reference, str):
-        return reference
-    try:
-        return json.dumps(reference)
-    except (TypeError, ValueError):
-        return None
 
 
 def _images(columns: Mapping[str, Any]) -> list[Any] | None:
