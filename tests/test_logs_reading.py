@@ -398,3 +398,21 @@ def test_evaluation_in_tables_of_trl_is_left_out(tmp_path: Path) -> None:
     assert lines[1] == "2 rollouts of evaluation in TRL's tables: left out"
     assert lines[2].startswith("TRL's tables lack 2 rollouts in 1 of the steps")
     assert gaps.as_dict() == {"count": 1, "first": 4, "last": 4}
+
+
+@pytest.mark.parametrize("part", ["completion", "reference", "group", "step"])
+def test_a_column_that_is_named_and_not_there(tmp_path: Path, part: str) -> None:
+    """A misspelt column is told beside those that there are, with the option that named it."""
+    write_lines(tmp_path / "log.jsonl", [{"completion": "a", "reference": "[]", "step": 1}])
+    (bad,) = read_log([tmp_path / "log.jsonl"], **{part: "misspelt"})  # type: ignore[arg-type]
+    assert isinstance(bad, BadRow)
+    assert bad.reason == (
+        f"expected a column 'misspelt', as --{part} says, got 'completion', 'reference', 'step'"
+    )
+
+
+def test_the_folder_above_trls_tables_points_to_them(tmp_path: Path) -> None:
+    """A trainer's folder is no log, and the error says where the log is."""
+    (tmp_path / "completions").mkdir()
+    with pytest.raises(rr.InputError, match=r"TRL's tables are in .*completions"):
+        list(read_log([tmp_path]))

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -74,9 +74,12 @@ def detect(columns: Iterable[str], names: Names) -> Format | None:
         names: what the user says of them, which comes first.
 
     Returns:
-        The format, with the parts that are there; None where no completion is.
+        The format, with the parts that are there; None where no completion is, or not what the
+        user named.
     """
     have = set(columns)
+    if _absent(have, names):
+        return None
     form = _VERL if {"output", "input"} <= have and "completion" not in have else _PLAIN
     if {"completion", "prompt", "advantage"} <= have:
         form = TRL
@@ -92,9 +95,14 @@ def detect(columns: Iterable[str], names: Names) -> Format | None:
     return replace(form, completion=completion, prompt=prompt, **parts)
 
 
-def unknown(columns: Iterable[str]) -> str:
+def unknown(columns: Iterable[str], names: Names) -> str:
     """Why a record has no format."""
-    got = ", ".join(map(repr, columns)) or "none"
+    have = list(columns)
+    got = ", ".join(map(repr, have)) or "none"
+    absent = _absent(have, names)
+    if absent:
+        asked = ", ".join(f"{name!r}, as --{part} says" for part, name in absent.items())
+        return f"expected a column {asked}, got {got:.200}"
     return (
         "expected a column 'completion' (of verl 'input' and 'output'), got "
         f"{got:.200}; name yours with --completion"
@@ -139,6 +147,11 @@ def read_row(place: str, record: dict[str, Any], form: Format) -> LogRow | BadRo
     if form.prompt is not None and form.prompt != "prompt":
         record["prompt"] = record.pop(form.prompt, None)
     return LogRow(place, step, group, text, reference, record)
+
+
+def _absent(have: Container[str], names: Names) -> dict[str, str]:
+    """What the user named and is not there, by part."""
+    return {part: name for part, name in vars(names).items() if name and name not in have}
 
 
 def _message(completion: Any) -> str | None:

@@ -114,6 +114,8 @@ def files_of(paths: Sequence[str | Path], say: Callable[[str], None] = _logger.i
         inside = _inside(path, say) if path.is_dir() else [path]
         if not inside or not path.exists():
             got = "none" if path.is_dir() else "no such file or folder"
+            if (path / "completions").is_dir():
+                got += f"; TRL's tables are in {path / 'completions'}"
             raise InputError(f"{path}: expected files that end in {', '.join(SUFFIXES)}, got {got}")
         files += sorted(inside, key=_natural)
     return files
@@ -212,7 +214,7 @@ class _File:
         if self._format is None:
             self._format = detect(record, self._names)
             if self._format is None:
-                return BadRow(place, unknown(record))
+                return BadRow(place, unknown(record, self._names))
             self._say(str(self._format))
         row = read_row(place, record, self._format)
         return row if self._pictures is None or isinstance(row, BadRow) else self._pictures.add(row)
