@@ -9,16 +9,15 @@ from pathlib import Path
 
 import pytest
 import yaml
-from typer.testing import CliRunner
+from calling import call
 
 import rankreward as rr
-from rankreward import cli
 from rankreward.adapters.paths import TRAINERS, easyr1_entry, paths
 
 
 def run(*arguments: str) -> tuple[int, str]:
-    result = CliRunner().invoke(cli.app(), ["paths", *arguments])
-    return result.exit_code, result.output
+    done = call("paths", *arguments)
+    return done.returncode, done.stdout + done.stderr
 
 
 def test_lines_for_trl_are_python_that_runs() -> None:
@@ -79,7 +78,7 @@ def test_without_a_trainer_all_are_shown() -> None:
 def test_what_is_not_known_is_named(arguments: list[str], message: str) -> None:
     """With what there is."""
     code, text = run(*arguments)
-    assert code == 2
+    assert code == 1
     assert message in re.sub(r"[│\s]+", " ", text)
 
 
