@@ -57,7 +57,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--design", type=Path, default=HERE / "study.yaml")
     parser.add_argument("--out", type=Path, default=Path("runs/study"), help="folder of the runs")
     parser.add_argument("--workers", type=int, default=1, help="processes, of one thread each")
-    parser.add_argument("--only", default="", help="variants whose name this expression is found in")
+    parser.add_argument(
+        "--only", default="", help="variants whose name this expression is found in"
+    )
     parser.add_argument("--seeds", type=int, help="the first so many seeds alone")
     return parser.parse_args(argv)
 
@@ -93,7 +95,9 @@ def count(args: argparse.Namespace) -> tuple[int, int]:
     """How many runs are done, and how many are asked for."""
     design = Design.load(args.design)
     runs = list(asked_for(design, args))
-    return sum(done(args.out / f"{name}-{seed}.json", design, name) for name, seed in runs), len(runs)
+    return sum(done(args.out / f"{name}-{seed}.json", design, name) for name, seed in runs), len(
+        runs
+    )
 
 
 def done(path: Path, design: Design, name: str) -> bool:
@@ -103,7 +107,7 @@ def done(path: Path, design: Design, name: str) -> bool:
     found, expected = json.loads(path.read_text())["fingerprint"], design.fingerprint(name)
     if found != expected:
         raise SystemExit(
-            f"{path}: expected a run with the settings {expected} of variant {name!r}, got {found}: "
+            f"{path}: expected a run of {name!r} with the settings {expected}, got {found}: "
             "the design has changed since; take another --out"
         )
     return True

@@ -42,7 +42,7 @@ class Variant(_Part):
 
 
 class Training(_Part):
-    """One run of GRPO: `prompts` times `rollouts` completions a step, on scenes of these options."""
+    """A run of GRPO: `prompts` times `rollouts` completions a step, on scenes of these options."""
 
     prompts: int = Field(gt=0)
     rollouts: int = Field(gt=1)
@@ -51,6 +51,18 @@ class Training(_Part):
     warmup_steps: int = Field(ge=0)
     max_tokens: int = Field(gt=0)
     scenes: dict[str, Any]
+
+
+class Registered(_Part):
+    """What was asked before any run: which differences, of which measure, how large at least.
+
+    `pairs` are [first, second]: the question is whether the first is better by `least` or more.
+    """
+
+    held_out: str
+    measure: str
+    least: float
+    pairs: list[tuple[str, str]]
 
 
 class Design(_Part):
@@ -67,6 +79,7 @@ class Design(_Part):
     training: Training
     held_out: dict[str, dict[str, Any]]
     variants: dict[str, Variant]
+    registered: Registered | None = None
 
     @classmethod
     def load(cls, path: Path) -> Design:

@@ -1,7 +1,7 @@
 """One run of a study: train the digit policy with a variant's reward, and measure what came out.
 
-Goes in: a design, a variant's name and a seed. Comes out: a record of plain values, with measures on
-held-out scenes before and after, and curves of training. The trainer is TRL's own `GRPOTrainer`.
+Goes in: a design, a variant's name and a seed. Comes out: a record of plain values, with measures
+on held-out scenes before and after, and curves of training. The trainer is TRL's `GRPOTrainer`.
 
 All variants get the same start, the same scenes in the same order for a seed, and the same prompt
 (that of `dr_seg`, which asks for a look), so that nothing but the reward differs.
@@ -43,7 +43,7 @@ def run(design: Design, name: str, seed: int) -> Record:
     quiet()
     variant = design.variants[name]
     training, sets = design.training_of(variant), design.sets(variant)
-    clock = [time.perf_counter()]
+    clock, processor_seconds = [time.perf_counter()], time.process_time()
     before = _start_measures(json.dumps(sets), training.max_tokens)
     clock.append(time.perf_counter())
     model, processor = load()
@@ -62,7 +62,10 @@ def run(design: Design, name: str, seed: int) -> Record:
         "before": before,
         "after": after,
         "curves": curves(steps, design.block),
-        "seconds": dict(zip(("before", "training", "after"), np.diff(clock).round(1), strict=True)),
+        "seconds": {
+            **dict(zip(("before", "training", "after"), np.diff(clock).round(1), strict=True)),
+            "processor": round(time.process_time() - processor_seconds, 1),
+        },
         "versions": {
             package: importlib.metadata.version(package)
             for package in ("rankreward", "trl", "transformers", "torch", "numpy")
@@ -84,7 +87,9 @@ def train(
             model=model,
             reward_funcs=reward.terms() if one_by_one else [reward],
             args=config(training, seed, variant.aggregation, processor, folder),
-            train_dataset=_rows(training.prompts * training.steps, seed, json.dumps(training.scenes)),
+            train_dataset=_rows(
+                training.prompts * training.steps, seed, json.dumps(training.scenes)
+            ),
             processing_class=processor,
             callbacks=[reward.callback(), watch],
         )
@@ -250,7 +255,9 @@ def prepare_each_image_once(processor: Any) -> None:
     prepare = processor.image_processor.preprocess
 
     def once(images: Sequence[Any], **others: Any) -> Any:
-        flat = [each for entry in images for each in (entry if isinstance(entry, list) else [entry])]
+        flat = [
+            each for entry in images for each in (entry if isinstance(entry, list) else [entry])
+        ]
         keys = [each.tobytes() for each in flat]
         kept = dict(zip(keys, flat, strict=True))
         place = [list(kept).index(key) for key in keys]
