@@ -19,6 +19,7 @@ import evidence
 import mechanism
 import rankreward as rr
 import study
+import study_stats
 from rankreward import shaping
 from rankreward.datasets.digits import scenes
 from study_design import Design
@@ -321,7 +322,7 @@ def test_study_runs_resumes_and_reports(tmp_path: Path) -> None:
     for name in ("curves", "differences", "shares"):
         assert "<svg" in (tmp_path / f"evidence-{name}.svg").read_text()
     first = results.read_bytes()
-    evidence.save(evidence.read(results), results)
+    study_stats.save(study_stats.read(results), results)
     assert results.read_bytes() == first
 
 
@@ -330,8 +331,8 @@ def test_study_runs_resumes_and_reports(tmp_path: Path) -> None:
 
 def record(variant: str, seed: int, iou: float) -> dict[str, Any]:
     measures = {"mean box IoU": iou, "count accuracy": 0.8, "gIoU": 0.4, "parsable answers": 1.0}
-    shares = {f"share/{name}": [0.2, 0.3] for name in evidence.METRICS}
-    raw = {f"raw/{name}": [0.4, iou] for name in evidence.METRICS}
+    shares = {f"share/{name}": [0.2, 0.3] for name in study_stats.METRICS}
+    raw = {f"raw/{name}": [0.4, iou] for name in study_stats.METRICS}
     return {
         "variant": variant,
         "seed": seed,
@@ -342,7 +343,7 @@ def record(variant: str, seed: int, iou: float) -> dict[str, Any]:
     }
 
 
-def made_runs(effect: float, seeds: int, noise: float = 0.005) -> evidence.Runs:
+def made_runs(effect: float, seeds: int, noise: float = 0.005) -> study_stats.Runs:
     """`dr_seg` better than `raw` by `effect`, on top of what a seed does to both."""
     rng = np.random.default_rng(3)
     records = []
@@ -350,12 +351,12 @@ def made_runs(effect: float, seeds: int, noise: float = 0.005) -> evidence.Runs:
         of_seed = rng.normal(0.5, 0.05)
         records.append(record("dr_seg", seed, of_seed + effect + rng.normal(0, noise)))
         records.append(record("raw", seed, of_seed))
-    return evidence.Runs(records)
+    return study_stats.Runs(records)
 
 
 def test_differences_are_paired() -> None:
     """What a seed does to both variants leaves their difference alone."""
-    of = evidence.end("in-distribution", "mean box IoU")
+    of = study_stats.end("in-distribution", "mean box IoU")
     found = made_runs(0.04, 8).difference("dr_seg", "raw", of)
     assert found.seeds == 8
     assert 0.03 < found.low < found.mean < found.high < 0.05
@@ -366,7 +367,7 @@ def test_differences_are_paired() -> None:
 def test_interval_and_p_value_are_those_of_scipy() -> None:
     """The bootstrap is the percentile one, and the sign-flip test is exact."""
     values = np.random.default_rng(4).normal(0.3, 1.0, 9)
-    found = evidence.difference(values)
+    found = study_stats.difference(values)
     theirs = stats.bootstrap((values,), np.mean, method="percentile", n_resamples=50_000, rng=0)
     assert found.low == pytest.approx(theirs.confidence_interval.low, abs=0.03)
     assert found.high == pytest.approx(theirs.confidence_interval.high, abs=0.03)
@@ -378,8 +379,8 @@ def test_interval_and_p_value_are_those_of_scipy() -> None:
 
 def test_holm() -> None:
     """A worked example: sorted 0.01, 0.02, 0.03, 0.04 become 0.04, 0.06, 0.06, 0.06."""
-    assert evidence.holm([0.03, 0.01, 0.04, 0.02]) == pytest.approx([0.06, 0.04, 0.06, 0.06])
-    assert evidence.holm([0.6, 0.9]) == [1.0, 1.0]
+    assert study_stats.holm([0.03, 0.01, 0.04, 0.02]) == pytest.approx([0.06, 0.04, 0.06, 0.06])
+    assert study_stats.holm([0.6, 0.9]) == [1.0, 1.0]
 
 
 @pytest.mark.parametrize(
@@ -401,11 +402,12 @@ def test_registered_answers(effect: float, seeds: int, answer: str) -> None:
 def test_a_large_p_or_a_small_difference_is_no_win() -> None:
     """A clear difference below the least that matters is not called a win."""
     assert (
-        evidence.verdict(evidence.Difference(8, 0.004, 0.003, 0.005, 0.008), 0.03, 0.01)
+        evidence.verdict(study_stats.Difference(8, 0.004, 0.003, 0.005, 0.008), 0.03, 0.01)
         == "not shown"
     )
     assert (
-        evidence.verdict(evidence.Difference(8, 0.04, -0.01, 0.09, 0.2), 0.2, 0.01) == "not shown"
+        evidence.verdict(study_stats.Difference(8, 0.04, -0.01, 0.09, 0.2), 0.2, 0.01)
+        == "not shown"
     )
 
 
@@ -422,7 +424,7 @@ def test_tables_show_every_variant() -> None:
 def test_page_is_made_of_the_committed_results() -> None:
     """The tables of the page are those of the results' file."""
     page = (evidence.DOCS / "evidence.md").read_text()
-    runs = evidence.Runs(evidence.read(evidence.RESULTS))
+    runs = study_stats.Runs(study_stats.read(evidence.RESULTS))
     assert DESIGN.registered is not None
     for table in (
         evidence.main_table(runs),

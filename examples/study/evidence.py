@@ -1,8 +1,7 @@
-"""What a study found: the runs' records become tables, intervals and figures.
+"""What a study found: the runs' records become tables and figures.
 
 Goes in: the folder of the runs, or the file that they were collected in. Comes out: that file, the
-tables of `docs/evidence.md` and its figures. Differences are paired by seed, for runs of one seed
-have the same start and the same scenes in the same order.
+tables of `docs/evidence.md` and its figures.
 
     python examples/study/evidence.py --runs runs/study   # collect, then tables and figures
     python examples/study/evidence.py                     # from results.jsonl.gz alone
@@ -11,142 +10,33 @@ have the same start and the same scenes in the same order.
 from __future__ import annotations
 
 import argparse
-import gzip
-import itertools
-import json
 import sys
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "digits")]
 
 from study_design import Design, Registered
+from study_stats import (
+    METRICS,
+    PARTS,
+    Difference,
+    Floats,
+    Runs,
+    collect,
+    end,
+    holm,
+    late,
+    read,
+    save,
+    whole,
+)
 
-RESULTS = HERE / "results.jsonl.gz"
+RESULTS, PILOT = HERE / "results.jsonl.gz", HERE / "pilot.jsonl.gz"
 DOCS = HERE.parents[1] / "docs"
-RESAMPLES = 10_000
-METRICS = ("iou", "count", "point")
-PARTS = (*METRICS, "box")
-Record = dict[str, Any]
-Floats = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Difference:
-    """One variant less another, over the seeds that both have.
-
-    `low` and `high` are the 95% percentile interval of a bootstrap over seeds; `p` is the exact
-    two-sided p-value of the mean under all flips of signs.
-    """
-
-    seeds: int
-    mean: float
-    low: float
-    high: float
-    p: float
-
-    def __str__(self) -> str:
-        if not self.seeds:
-            return ""
-        if self.seeds < 3:
-            return f"{self.mean:+.3f}"
-        return f"{self.mean:+.3f} ({self.low:+.3f} to {self.high:+.3f})"
-
-
-class Runs:
-    """The records of a study, by variant and seed."""
-
-    def __init__(self, records: Iterable[Record]) -> None:
-        self.by = {(record["variant"], record["seed"]): record for record in records}
-        self.variants = list(dict.fromkeys(name for name, _ in self.by))
-
-    def seeds(self, variant: str) -> list[int]:
-        return sorted(seed for name, seed in self.by if name == variant)
-
-    def values(self, variant: str, of: Callable[[Record], float]) -> Floats:
-        """What each run of a variant came to, in the order of its seeds."""
-        return np.array([of(self.by[variant, seed]) for seed in self.seeds(variant)])
-
-    def difference(self, first: str, second: str, of: Callable[[Record], float]) -> Difference:
-        """`first` less `second`, over the seeds that both have."""
-        seeds = [seed for seed in self.seeds(first) if (second, seed) in self.by]
-        pairs = [of(self.by[first, seed]) - of(self.by[second, seed]) for seed in seeds]
-        return difference(np.array(pairs))
-
-
-def difference(values: Floats) -> Difference:
-    """The mean of paired differences, its bootstrap interval and its sign-flip p-value."""
-    n = len(values)
-    if n == 0:
-        return Difference(0, *[float("nan")] * 4)
-    draws = np.random.default_rng(0).integers(0, n, (RESAMPLES, n))
-    low, high = np.percentile(values[draws].mean(axis=1), [2.5, 97.5])
-    return Difference(n, float(values.mean()), float(low), float(high), sign_flip(values))
-
-
-def sign_flip(values: Floats) -> float:
-    """The share of all 2^n choices of signs whose mean is at least as far from 0."""
-    signs = np.array(list(itertools.product((-1, 1), repeat=len(values))))
-    means = np.abs(signs @ values)
-    return float((means >= np.abs(values.sum()) - 1e-12).mean())
-
-
-def holm(ps: Sequence[float]) -> list[float]:
-    """Holm's adjusted p-values: the smallest times n, the next times n - 1, never falling."""
-    adjusted, worst = [0.0] * len(ps), 0.0
-    for rank, place in enumerate(np.argsort(ps, kind="stable")):
-        worst = max(worst, min(1.0, ps[place] * (len(ps) - rank)))
-        adjusted[place] = worst
-    return adjusted
-
-
-def end(held_out: str, measure: str) -> Callable[[Record], float]:
-    """A measure on a held-out set after training."""
-    return lambda record: float(record["after"][held_out][measure])
-
-
-def late(name: str) -> Callable[[Record], float]:
-    """The mean of a curve over the last quarter of training."""
-
-    def mean(record: Record) -> float:
-        curve = record["curves"].get(name, [float("nan")])
-        return float(np.mean(curve[-max(len(curve) // 4, 1) :]))
-
-    return mean
-
-
-def collect(folder: Path, design: Design) -> list[Record]:
-    """The records of a folder that are of this design, in its order.
-
-    Raises:
-        SystemExit: one was run with other settings than the design has now.
-    """
-    records = []
-    for name, seed in design.runs():
-        path = folder / f"{name}-{seed}.json"
-        if path.exists():
-            records.append(json.loads(path.read_text()))
-            if records[-1]["fingerprint"] != design.fingerprint(name):
-                raise SystemExit(f"{path}: expected settings as the design has them, got others")
-    order = list(design.variants)
-    return sorted(records, key=lambda record: (order.index(record["variant"]), record["seed"]))
-
-
-def save(records: Iterable[Record], path: Path) -> None:
-    """One run a line; the same records give the same bytes."""
-    text = "".join(json.dumps(record, separators=(",", ":")) + "\n" for record in records)
-    path.write_bytes(gzip.compress(text.encode(), 9, mtime=0))
-
-
-def read(path: Path) -> list[Record]:
-    """What `save` wrote."""
-    return [json.loads(line) for line in gzip.decompress(path.read_bytes()).splitlines()]
 
 
 def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -240,6 +130,26 @@ def registered_table(runs: Runs, registered: Registered) -> str:
     return markdown(("question", "seeds", "difference", "p", "p, Holm", "answer"), rows)
 
 
+def pilot_table(runs: Runs) -> str:
+    """The baseline at every difficulty: how far it comes, and what its signal is of."""
+    where, rows = "in-distribution", []
+    for name in runs.variants:
+        start = runs.values(name, lambda record: record["before"][where]["mean box IoU"])[0]
+        ends = runs.values(name, end(where, "mean box IoU"))
+        shares = [runs.values(name, whole(f"share/{term}")) for term in METRICS]
+        rows.append(
+            [
+                f"`{name}`",
+                f"{start:.3f}",
+                ", ".join(f"{value:.3f}" for value in ends),
+                *(", ".join(f"{value:.0%}" for value in values) for values in shares),
+            ]
+        )
+    shares_of = (f"share of {metric}" for metric in METRICS)
+    header = ("scenes", "IoU at the start", "IoU at the end, each seed", *shares_of)
+    return markdown(header, rows)
+
+
 def verdict(found: Difference, adjusted: float, least: float) -> str:
     """What the rule that was fixed beforehand says of a difference."""
     if found.seeds < 6:
@@ -278,11 +188,14 @@ def main() -> None:
     design = Design.load(args.design)
     if args.runs is not None:
         save(collect(args.runs, design), args.results)
+    if args.pilot is not None:
+        save(collect(args.pilot, Design.load(HERE / "pilot.yaml")), PILOT)
     runs = Runs(read(args.results))
     tables = {
         "main": main_table(runs),
         "others": other_sets_table(runs),
         "training": training_table(runs),
+        "pilot": pilot_table(Runs(read(PILOT))),
         "cost": cost(runs, design),
     }
     if design.registered is not None:
@@ -312,6 +225,7 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--design", type=Path, default=HERE / "study.yaml")
     parser.add_argument("--runs", type=Path, help="folder of runs to collect first")
+    parser.add_argument("--pilot", type=Path, help="folder of the pilot's runs, likewise")
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--page", type=Path, default=DOCS / "evidence.md")
     return parser.parse_args()

@@ -16,7 +16,7 @@ matplotlib.rcParams["svg.hashsalt"] = "rankreward"
 
 from matplotlib import pyplot as plt
 
-from evidence import METRICS, Runs, end
+from study_stats import METRICS, Runs, end
 
 PARTS = {"iou": "C0", "count": "C1", "box": "C1", "point": "C2"}
 
