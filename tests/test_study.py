@@ -92,13 +92,15 @@ def test_registered_questions_are_of_variants() -> None:
     asked = {name for pair in DESIGN.registered.pairs for name in pair}
     assert asked | {"dr_seg", "raw"} <= DESIGN.variants.keys()
     assert DESIGN.seeds >= 8
+    assert min(map(DESIGN.seeds_of, asked)) >= 16
 
 
 def test_first_seeds_come_first() -> None:
     """Stopped at any time, no variant is more than one seed ahead of another."""
     runs = list(DESIGN.runs())
-    assert len(runs) == len(set(runs)) == DESIGN.seeds * len(DESIGN.variants)
+    assert len(runs) == len(set(runs)) == sum(map(DESIGN.seeds_of, DESIGN.variants))
     assert [seed for _, seed in runs] == sorted(seed for _, seed in runs)
+    assert {name for name, seed in runs if seed == DESIGN.seeds - 1} == DESIGN.variants.keys()
 
 
 def test_fingerprint_is_of_what_a_result_depends_on(tmp_path: Path) -> None:

@@ -211,11 +211,11 @@ def main() -> None:
 def cost(runs: Runs, design: Design) -> str:
     """How many runs are in, and what they took."""
     seconds = sum(record["seconds"]["processor"] for record in runs.by.values())
-    full = [name for name in design.variants if len(runs.seeds(name)) >= design.seeds]
+    full = [name for name in design.variants if len(runs.seeds(name)) >= design.seeds_of(name)]
     least = min((len(runs.seeds(name)) for name in design.variants), default=0)
     return (
         f"{len(runs.by)} of {len(list(design.runs()))} runs are in: {len(full)} of "
-        f"{len(design.variants)} variants have all {design.seeds} seeds, "
+        f"{len(design.variants)} variants have all their seeds, "
         f"every variant has at least {least}. "
         f"Together they took {seconds / 3600:.1f} hours of one core."
     )

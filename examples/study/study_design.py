@@ -34,6 +34,7 @@ class Variant(_Part):
     changes: dict[str, Any] = Field(default_factory=dict)
     aggregation: Aggregation = "sum_then_normalize"
     training: dict[str, Any] = Field(default_factory=dict)
+    seeds: int | None = Field(default=None, gt=0)
     about: str = ""
 
     def reward(self) -> rr.Recipe:
@@ -66,7 +67,7 @@ class Registered(_Part):
 
 
 class Design(_Part):
-    """A study: every variant with every seed.
+    """A study: every variant with every seed, or with as many as it says itself.
 
     `held_out` names sets of scenes: how many, and in which options they differ from those that are
     trained on. `block` is how many steps a point of a curve is the mean of.
@@ -104,9 +105,14 @@ class Design(_Part):
 
     def runs(self) -> Iterator[tuple[str, int]]:
         """Variant and seed of every run; the first seed of all variants comes first."""
-        for seed in range(self.seeds):
+        for seed in range(max(map(self.seeds_of, self.variants))):
             for name in self.variants:
-                yield name, seed
+                if seed < self.seeds_of(name):
+                    yield name, seed
+
+    def seeds_of(self, name: str) -> int:
+        """How many seeds a variant is run with."""
+        return self.variants[name].seeds or self.seeds
 
     def fingerprint(self, name: str) -> str:
         """Of all that a variant's results depend on, the seed and the code aside."""

@@ -7,7 +7,6 @@ one seed have the same start and the same scenes in the same order.
 from __future__ import annotations
 
 import gzip
-import itertools
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -81,7 +80,8 @@ def difference(values: Floats) -> Difference:
 
 def sign_flip(values: Floats) -> float:
     """The share of all 2^n choices of signs whose mean is at least as far from 0."""
-    signs = np.array(list(itertools.product((-1, 1), repeat=len(values))))
+    n = len(values)
+    signs = (np.arange(2**n)[:, None] >> np.arange(n) & 1) * 2 - 1
     means = np.abs(signs @ values)
     return float((means >= np.abs(values.sum()) - 1e-12).mean())
 
