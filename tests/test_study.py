@@ -277,6 +277,16 @@ def test_runs_of_another_design_are_refused(tmp_path: Path) -> None:
     assert not study.done(tmp_path / "raw-1.json", design, "raw")
 
 
+def test_a_study_goes_on_from_its_results(tmp_path: Path) -> None:
+    """Runs of a results' file are put back as they were, and those of the folder are kept."""
+    made = [record("raw", seed, 0.5) for seed in range(3)]
+    study_stats.save(made, tmp_path / "results.jsonl.gz")
+    study.write(tmp_path / "raw-1.json", "mine")
+    study.unpack(tmp_path / "results.jsonl.gz", tmp_path)
+    assert [json.loads((tmp_path / f"raw-{k}.json").read_text()) for k in (0, 2)] == made[::2]
+    assert (tmp_path / "raw-1.json").read_text() == "mine\n"
+
+
 def test_study_runs_resumes_and_reports(tmp_path: Path) -> None:
     """Two workers do four runs once; the same command does no more; the report shows them all.
 

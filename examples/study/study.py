@@ -4,6 +4,7 @@ One small JSON file a run, written when the run is complete; a run that was kill
 same command goes on where it stopped, and several may work on the same folder at once.
 
     python examples/study/study.py --workers 2
+    python examples/study/study.py --workers 2 --begin-with examples/study/results.jsonl.gz
     python examples/study/study.py --design examples/study/pilot.yaml --out runs/pilot
 """
 
@@ -31,12 +32,15 @@ HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "digits")]
 
 from study_design import Design
+from study_stats import read
 
 
 def main() -> None:
     args = parse_args()
     Design.load(args.design)  # what is wrong with it is said once
     args.out.mkdir(parents=True, exist_ok=True)
+    if args.begin_with is not None:
+        unpack(args.begin_with, args.out)
     if args.workers == 1:
         work(args)
     else:
@@ -56,6 +60,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--design", type=Path, default=HERE / "study.yaml")
     parser.add_argument("--out", type=Path, default=Path("runs/study"), help="folder of the runs")
+    parser.add_argument("--begin-with", type=Path, help="results whose runs count as done")
     parser.add_argument("--workers", type=int, default=1, help="processes, of one thread each")
     parser.add_argument(
         "--only", default="", help="variants whose name this expression is found in"
@@ -98,6 +103,14 @@ def count(args: argparse.Namespace) -> tuple[int, int]:
     return sum(done(args.out / f"{name}-{seed}.json", design, name) for name, seed in runs), len(
         runs
     )
+
+
+def unpack(results: Path, folder: Path) -> None:
+    """Put the runs of a results' file into a folder that lacks them."""
+    for record in read(results):
+        path = folder / f"{record['variant']}-{record['seed']}.json"
+        if not path.exists():
+            write(path, json.dumps(record))
 
 
 def done(path: Path, design: Design, name: str) -> bool:
