@@ -13,6 +13,7 @@ import numpy as np
 
 matplotlib.use("Agg")
 matplotlib.rcParams["svg.hashsalt"] = "rankreward"
+matplotlib.rcParams["svg.fonttype"] = "none"  # text as text: smaller files
 
 from matplotlib import pyplot as plt
 
