@@ -1,7 +1,7 @@
 """Keep a demo's rollouts as one small file, for `rankreward score`, `replay` and the documentation.
 
-python examples/digits/demo.py --out runs/demo
-python examples/digits/keep_log.py runs/demo examples/logs/digits.jsonl.gz
+    python examples/digits/demo.py --out runs/demo
+    python examples/digits/keep_log.py runs/demo examples/logs/digits.jsonl.gz
 """
 
 from __future__ import annotations
