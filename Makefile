@@ -1,6 +1,7 @@
 # make demo: train a tiny Qwen2.5-VL with the ranked reward.  make test: every check of the core and
 # TRL.  make test-trainers: verl and the plugins, each in an environment of its own.
 # make docs: these pages as HTML, with every plot and notebook made anew.
+# make study: what is missing of the runs behind docs/evidence.md; stop it, and it goes on next time.
 # make bench: every figure of docs/performance.md, in five minutes on two quiet cores.
 PYTHON ?= python3
 SEED ?= 0
@@ -8,10 +9,14 @@ STEPS ?= 150
 BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test test-trainers test-verl test-plugins bench docs linkcheck clean
+.PHONY: demo study test test-trainers test-verl test-plugins bench docs linkcheck clean
 
 demo: .venv/demo
 	$(BIN)/python examples/digits/demo.py --seed $(SEED) --steps $(STEPS) --out runs/demo
+
+# Hours: nice leaves the machine to others, and one thread a worker is what it was measured with.
+study: .venv/demo
+	nice -n 19 $(BIN)/python examples/study/study.py --workers 2
 
 test: .venv/test
 	$(BIN)/ruff check .

@@ -126,7 +126,13 @@ def test_to_dataset_refuses_another_frame() -> None:
         {"size": 84.5},
         {"seed": -1},
         {"max_digits": 0},
-        {"max_digits": 5},
+        {"max_digits": 7},
+        {"min_digits": 0},
+        {"min_digits": 3},
+        {"min_digits": 1.0},
+        {"sides": (30, 20)},
+        {"sides": (20, 50)},
+        {"queries": "odd"},
         {"split": "test"},
     ],
 )
@@ -140,3 +146,41 @@ def test_larger_scenes() -> None:
     """The size is the side of the image."""
     scene = next(digits.scenes(1, seed=3, size=336, max_digits=4))
     assert scene.image.shape == (336, 336, 3)
+
+
+def test_digits_a_scene() -> None:
+    """A scene has at least and at most as many digits as asked for, and all of them fit."""
+    made = list(digits.scenes(60, seed=4, min_digits=5, max_digits=6))
+    assert {len(scene.digits) for scene in made} == {5, 6}
+    assert all(sum(d.mask.astype(int) for d in scene.digits).max() == 1 for scene in made)  # type: ignore[union-attr]
+
+
+def test_sides() -> None:
+    """Digits are drawn in squares of the sides that were asked for."""
+    for scene in digits.scenes(40, seed=5, sides=(12, 16), max_digits=3):
+        for digit in scene.digits:
+            assert (digit.box[2:] - digit.box[:2]).max() <= 16
+    tallest = [max(d.box[3] - d.box[1] for d in s.digits) for s in digits.scenes(40, seed=5)]
+    assert max(tallest) > 30
+
+
+def test_unseen_queries_mean_what_they_say() -> None:
+    """They are made of usual words, take forms that usual ones never do, and name their targets."""
+    usual = {word for scene in SCENES for word in scene.query.split()}
+    forms = set()
+    for scene in digits.scenes(200, seed=6, max_digits=4, queries="unseen"):
+        words, found = scene.query.split(), list(scene.digits)
+        assert {word for word in words if word.isalpha()} <= usual
+        if words[0] == "every":
+            assert list(scene.targets) == [d for d in found if d.label == int(words[1])]
+        elif words[1] in {"largest", "smallest"}:
+            assert words[2] == "digit"
+            best = (max if words[1] == "largest" else min)(d.area for d in found)
+            assert [d.area for d in scene.targets] == [best]
+        else:
+            same = [d for d in found if d.label == int(words[2])]
+            side = {"leftmost": 0, "topmost": 1, "rightmost": 2, "lowest": 3}[words[1]]
+            edges = [int(d.box[side]) for d in same]
+            assert scene.targets[0] is same[edges.index((min if side < 2 else max)(edges))]
+        forms.add(words[0] + words[1] if words[0] == "the" else words[0])
+    assert len(forms) == 7

@@ -202,6 +202,7 @@ def generate(
     sample: bool,
     title: str,
     batch_size: int = 100,
+    max_new_tokens: int = 64,
 ) -> list[str]:
     """The policy's answers, greedy or sampled at temperature 1, with a progress bar."""
     training, texts = model.training, []
@@ -214,11 +215,11 @@ def generate(
             images=[Image.fromarray(scene.image) for scene in part],
             padding=True,
             return_tensors="pt",
-        )
+        ).to(model.device)
         written = model.generate(
             **inputs,
             do_sample=sample,
-            max_new_tokens=64,
+            max_new_tokens=max_new_tokens,
             suppress_tokens=text_tokens_only(processor.tokenizer),
             **choice,
         )

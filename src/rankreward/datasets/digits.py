@@ -12,14 +12,15 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from rankreward.datasets.queries import Digit, ask, ask_unseen
 from rankreward.errors import InputError, require
 from rankreward.parsing.prompts import prompt
 from rankreward.recipe import Recipe
@@ -28,31 +29,10 @@ if TYPE_CHECKING:
     import datasets
 
 Split = Literal["train", "eval"]
+Queries = Literal["usual", "unseen"]
+MOST = 6  # digits a scene
 INK = 0.35  # a pixel belongs to a digit if its stroke is at least this strong, of 1
-NO_TARGET = 0.1  # share of the queries by label or value that nothing in the scene answers
 MAX_TRIES = 60  # placements tried before a scene is begun again
-
-
-@dataclass(frozen=True, eq=False)
-class Digit:
-    """One digit in a scene.
-
-    Attributes:
-        label: which digit, 0 to 9.
-        box: (4,) int64, xyxy in pixels, the right and lower edges exclusive.
-        point: (2,) int64, xy in pixels, the most interior pixel of the stroke.
-        mask: (H, W) bool, the pixels of the stroke.
-    """
-
-    label: int
-    box: NDArray[np.int64]
-    point: NDArray[np.int64]
-    mask: NDArray[np.bool_]
-
-    @property
-    def area(self) -> int:
-        """Area of the box in square pixels; what "largest" and "smallest" mean in a query."""
-        return int((self.box[2] - self.box[0]) * (self.box[3] - self.box[1]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,6 +74,9 @@ def scenes(
     split: Split = "train",
     size: int = 84,
     max_digits: int = 2,
+    min_digits: int = 1,
+    sides: tuple[int, int] | None = None,
+    queries: Queries = "usual",
 ) -> Iterator[Scene]:
     """Compose scenes, the same ones for the same arguments.
 
@@ -103,7 +86,12 @@ def scenes(
             sequence begins with the shorter one.
         split: ``"train"`` uses four fifths of the handwritten samples, ``"eval"`` the others.
         size: side of the square image in pixels, at least 56.
-        max_digits: 1 to this many digits a scene, at most 4.
+        max_digits: at most this many digits a scene, up to 6.
+        min_digits: at least this many.
+        sides: the smallest and the largest side of the square that a digit is drawn in, in pixels;
+            unless given a quarter to a half of `size`, and less where there are more than two.
+        queries: ``"usual"``, or forms that the usual ones never take, of the same words: to see
+            what a policy makes of a question that it was not trained on.
 
     Yields:
         One `Scene` at a time.
@@ -117,17 +105,22 @@ def scenes(
         >>> scene.image.shape, 1 <= len(scene.digits) <= 2
         ((84, 84, 3), True)
     """
-    whole = all(isinstance(value, int) for value in (count, seed, size, max_digits))
-    if not whole or min(count, seed) < 0 or size < 56 or not 1 <= max_digits <= 4:
+    whole = all(isinstance(value, int) for value in (count, seed, size, max_digits, min_digits))
+    digits = whole and 1 <= min_digits <= max_digits <= MOST
+    if not digits or min(count, seed) < 0 or size < 56:
         raise InputError(
-            "scenes: expected integers count >= 0, seed >= 0, size >= 56 and max_digits in 1..4, "
-            f"got count={count}, seed={seed}, size={size}, max_digits={max_digits}"
+            "scenes: expected integers count >= 0, seed >= 0, size >= 56 and "
+            f"1 <= min_digits <= max_digits <= {MOST}, got count={count}, seed={seed}, "
+            f"size={size}, min_digits={min_digits}, max_digits={max_digits}"
         )
-    if split not in ("train", "eval"):
-        raise InputError(f"split: expected 'train' or 'eval', got {split!r}")
-    held_out = split == "eval"
+    for name, value, known in (("split", split, Split), ("queries", queries, Queries)):
+        if value not in get_args(known):
+            raise InputError(f"{name}: expected one of {get_args(known)}, got {value!r}")
+    if sides is not None and not 8 <= sides[0] <= sides[1] <= size // 2:
+        raise InputError(f"sides: expected 8 <= smallest <= largest <= {size // 2}, got {sides}")
+    plan = _Plan(split, size, (min_digits, max_digits), sides, queries)
     for index in range(count):
-        yield _compose(np.random.default_rng((seed, index, held_out)), split, size, max_digits)
+        yield _compose(np.random.default_rng((seed, index, split == "eval")), plan)
 
 
 def to_dataset(items: Sequence[Scene], recipe: Recipe) -> datasets.Dataset:
@@ -173,21 +166,40 @@ def _samples(split: Split) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     return data.images[chosen] / 16.0, data.target[chosen].astype(np.int64)
 
 
-def _compose(rng: np.random.Generator, split: Split, size: int, max_digits: int) -> Scene:
-    count = int(rng.integers(1, max_digits + 1))
-    image = _ground(rng, size)
-    # More digits need smaller ones, or they would not fit side by side.
-    smallest, largest = (size // 4, size // 2) if count <= 2 else (size // 5, size // 3)
+@dataclass(frozen=True)
+class _Plan:
+    """What all scenes of a sequence have in common."""
+
+    split: Split
+    size: int
+    digits: tuple[int, int]
+    sides: tuple[int, int] | None
+    queries: Queries
+
+    def span(self, count: int) -> tuple[int, int]:
+        """The smallest and largest side of a digit's square, in a scene of so many."""
+        if self.sides is not None:
+            return self.sides
+        # More digits need smaller ones, or they would not fit side by side.
+        parts = (4, 2) if count <= 2 else (5, 3) if count <= 4 else (6, 4)
+        return self.size // parts[0], self.size // parts[1]
+
+
+def _compose(rng: np.random.Generator, plan: _Plan) -> Scene:
+    fewest, most = plan.digits
+    count = int(rng.integers(fewest, most + 1))
+    image = _ground(rng, plan.size)
+    smallest, largest = plan.span(count)
     placed: list[Digit] = []
     tiles: list[tuple[int, int, int]] = []
     while len(placed) < count:
-        tile = _free_tile(rng, tiles, size, smallest, largest)
+        tile = _free_tile(rng, tiles, plan.size, smallest, largest)
         if tile is None:
-            return _compose(rng, split, size, max_digits)
+            return _compose(rng, plan)
         tiles.append(tile)
-        placed.append(_draw(rng, image, tile, split))
+        placed.append(_draw(rng, image, tile, plan.split))
     placed.sort(key=lambda digit: (digit.box[0], digit.box[1]))
-    query, targets = _ask(rng, placed)
+    query, targets = (ask if plan.queries == "usual" else ask_unseen)(rng, placed)
     pixels = (image.clip(0.0, 1.0) * 255).astype(np.uint8)
     return Scene(pixels, query, tuple(placed), tuple(targets))
 
@@ -244,63 +256,3 @@ def _draw(
     depth = ndimage.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1]
     row, column = np.unravel_index(int(depth.argmax()), depth.shape)
     return Digit(int(labels[pick]), box, np.array([column, row]), mask)
-
-
-def _ask(rng: np.random.Generator, digits: list[Digit]) -> tuple[str, list[Digit]]:
-    """Choose a query that has an answer in the scene, or now and then one that has none."""
-    kind = rng.choice(["all", "extreme", "place", "compare"], p=[0.5, 0.15, 0.15, 0.2])
-    if kind == "all":
-        return _ask_all(rng, digits)
-    if kind == "extreme":
-        return _ask_extreme(rng, digits)
-    if kind == "place":
-        return _ask_place(rng, digits)
-    return _ask_compare(rng, digits)
-
-
-def _ask_all(rng: np.random.Generator, digits: list[Digit]) -> tuple[str, list[Digit]]:
-    present = {digit.label for digit in digits}
-    if rng.random() < NO_TARGET:
-        label = int(rng.choice(sorted(set(range(10)) - present)))
-    else:
-        label = int(rng.choice(sorted(present)))
-    return f"all {label}s", [digit for digit in digits if digit.label == label]
-
-
-def _ask_extreme(rng: np.random.Generator, digits: list[Digit]) -> tuple[str, list[Digit]]:
-    word, best = _one_of(rng, ("largest", max), ("smallest", min))
-    label = int(rng.choice(sorted({digit.label for digit in digits})))
-    same = [digit for digit in digits if digit.label == label]
-    return f"the {word} {label}", [best(same, key=lambda digit: digit.area)]
-
-
-def _ask_place(rng: np.random.Generator, digits: list[Digit]) -> tuple[str, list[Digit]]:
-    word, best, side = [
-        ("leftmost", min, 0),
-        ("topmost", min, 1),
-        ("rightmost", max, 2),
-        ("lowest", max, 3),
-    ][int(rng.integers(4))]
-    return f"the {word} digit", [best(digits, key=lambda digit: digit.box[side])]
-
-
-def _ask_compare(rng: np.random.Generator, digits: list[Digit]) -> tuple[str, list[Digit]]:
-    labels = [digit.label for digit in digits]
-    greater = rng.random() < 0.5
-    if rng.random() < NO_TARGET:
-        threshold = rng.integers(max(labels), 10) if greater else rng.integers(min(labels) + 1)
-    else:  # at least this one is asked for
-        label = int(rng.choice(labels))
-        greater = label == 9 or (greater and label > 0)
-        threshold = rng.integers(label) if greater else rng.integers(label + 1, 10)
-    if greater:
-        found = [digit for digit in digits if digit.label > threshold]
-        return f"every digit greater than {threshold}", found
-    found = [digit for digit in digits if digit.label < threshold]
-    return f"every digit less than {threshold}", found
-
-
-def _one_of(
-    rng: np.random.Generator, *choices: tuple[str, Callable[..., Any]]
-) -> tuple[str, Callable[..., Any]]:
-    return choices[int(rng.integers(len(choices)))]
