@@ -16,7 +16,7 @@ demo: .venv/demo
 
 # Hours: nice leaves the machine to others, and one thread a worker is what it was measured with.
 study: .venv/demo
-	nice -n 19 $(BIN)/python examples/study/study.py --workers 2
+	nice -n 19 $(BIN)/python examples/study/study.py --workers 2 --begin-with examples/study/results.jsonl.gz
 
 test: .venv/test
 	$(BIN)/ruff check .

@@ -27,7 +27,7 @@ from rankreward.report import chart, run_charts, write_run_page
 from rankreward.report.frame import visible
 from rankreward.report.run_page import EXAMPLES, summary
 from rankreward.report.run_svg import ends, figure, numbers
-from rankreward.runs.reading import Example, Run, Window, read_run
+from rankreward.runs import Example, Run, Window, read_run
 
 BAD = f"{HOSTILE}\x00\u2028$\\alpha$"
 

@@ -16,7 +16,7 @@ from test_page_browser import BROWSER, COLOURS, Browser, contrast, luminance, nu
 from test_run_page import BAD, hostile_run
 
 from rankreward.report import write_run_page
-from rankreward.runs.reading import read_run
+from rankreward.runs import read_run
 
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="no chromium or google-chrome on the PATH")
 

@@ -16,8 +16,8 @@ import rankreward.report as rp
 from rankreward.report import run_charts, write_run_page
 from rankreward.report.chart import running_mean
 from rankreward.report.run_svg import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, figure
+from rankreward.runs import Run, Window
 from rankreward.runs.names import GRADIENT, KL
-from rankreward.runs.reading import Run, Window
 
 
 def of(rewards: list[float], begin: int = 1) -> Run:

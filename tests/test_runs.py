@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pyarrow import parquet
 from run_files import (
     STEPS,
     WRITERS,
@@ -27,11 +29,11 @@ import rankreward as rr
 from rankreward.errors import InputError, MissingExtraError
 from rankreward.parsing.response import parse_for
 from rankreward.quantiles.checkpoint import save_state
-from rankreward.runs.examples import A_CODE
+from rankreward.runs import Run, read_run
+from rankreward.runs.examples import A_CODE, from_tables
 from rankreward.runs.lines import read_entries
 from rankreward.runs.names import DEAD, GROUP_STD, OF_TRAINERS, OWN, TOKENS, renamed
 from rankreward.runs.parts import Notes
-from rankreward.runs.reading import Run, read_run
 from rankreward.runs.windows import MOST, spread
 
 
@@ -365,3 +367,20 @@ def test_a_run_says_its_figures() -> None:
     assert [values.tolist() for values in run.figure("b/x")] == [[1.0, 2.0], [1.0, 3.0]]
     assert [values.tolist() for values in run.figure("c")] == [[], []]
     assert run.names("b/") == ["b/x", "b/y"]
+
+
+def test_failures_of_evaluation_are_no_examples(tmp_path: Path) -> None:
+    """A table of the adapter holds rows of evaluation, too, and these are not the policy's training."""
+    rows = [
+        {
+            "step": 1,
+            "completion": "a",
+            "failure": "missing_tag: x",
+            "reference": "[]",
+            "split": split,
+        }
+        for split in ("train", "eval")
+    ]
+    parquet.write_table(pa.Table.from_pylist(rows), tmp_path / "completions_00001.parquet")
+    (found,) = from_tables(tmp_path, "dr_seg", Notes())
+    assert found.place == "completions_00001.parquet:0"

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from run_files import trl, verl, write_lines
 
+from rankreward.runs import read_run
 from rankreward.runs.examples import from_dumps, from_score
 from rankreward.runs.lines import read_entries
 from rankreward.runs.names import DEAD, GROUP_STD, OF_TRAINERS, OWN
 from rankreward.runs.parts import Notes
-from rankreward.runs.reading import read_run
 
 
 def history(steps: range) -> str:

@@ -46,7 +46,7 @@ def register(commands: "typer.Typer") -> None:
     ) -> None:
         """Draw a training run: one HTML file that works offline, without scripts."""
         from rankreward.report.run_page import summary, write_run_page
-        from rankreward.runs.reading import read_run
+        from rankreward.runs import read_run
 
         target = _target(runs, out)
         with stopping("an earlier page is as it was"):

@@ -12,6 +12,7 @@ import numpy as np
 
 from rankreward.errors import InputError
 from rankreward.report.chart import MOST, POINTS, Chart, Floats, Line
+from rankreward.runs import Run, Window
 from rankreward.runs.names import (
     CHARACTERS,
     DEAD,
@@ -24,7 +25,6 @@ from rankreward.runs.names import (
     SECONDS,
     TOKENS,
 )
-from rankreward.runs.reading import Run, Window
 
 
 def reward_chart(run: Run) -> Chart:

@@ -28,8 +28,8 @@ from rankreward.report.frame import (
     write_file,
 )
 from rankreward.report.run_svg import ends, figure
+from rankreward.runs import Example, Run
 from rankreward.runs.names import CHARACTERS, DEAD, ENTROPY, GROUP_STD, REWARD, TOKENS
-from rankreward.runs.reading import Example, Run
 from rankreward.tables import Sheet
 
 EXAMPLES = 60  # on a page at most
@@ -61,7 +61,7 @@ def write_run_page(path: str | Path, runs: Sequence[Run], *, title: str = "") ->
         InputError: there is no run, or there are more than 12.
 
     Example:
-        >>> from rankreward.runs.reading import read_run
+        >>> from rankreward.runs import read_run
         >>> from rankreward.report import write_run_page
         >>> # write_run_page("report.html", [read_run("runs/demo")])
     """

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from rankreward.errors import InputError
 from rankreward.report import run_charts
 from rankreward.report.run_axes import draw
-from rankreward.runs.reading import Run
+from rankreward.runs import Run
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,7 +31,7 @@ def plot_reward(ax: Axes, run: Run) -> None:
 
     Example:
         >>> from matplotlib.figure import Figure
-        >>> from rankreward.runs.reading import Run
+        >>> from rankreward.runs import Run
         >>> from rankreward.report import plot_reward
         >>> run = Run("run", "TRL", [{"step": 1, "reward": 4.0}, {"step": 2, "reward": 5.0}])
         >>> ax = Figure().subplots()
@@ -55,7 +55,7 @@ def plot_raw(ax: Axes, run: Run, metric: str) -> None:
 
     Example:
         >>> from matplotlib.figure import Figure
-        >>> from rankreward.runs.reading import Run
+        >>> from rankreward.runs import Run
         >>> from rankreward.report import plot_raw
         >>> ax = Figure().subplots()
         >>> plot_raw(ax, Run("run", "TRL", [{"step": 1, "rankreward/raw/iou": 0.5}]), "iou")
@@ -82,7 +82,7 @@ def plot_ranks(ax: Axes, run: Run) -> None:
 
     Example:
         >>> from matplotlib.figure import Figure
-        >>> from rankreward.runs.reading import Run
+        >>> from rankreward.runs import Run
         >>> from rankreward.report import plot_ranks
         >>> ax = Figure().subplots()
         >>> plot_ranks(ax, Run("run", "TRL", [{"step": 1, "rankreward/rank/iou": 0.5}]))
@@ -104,7 +104,7 @@ def plot_terms(ax: Axes, run: Run) -> None:
 
     Example:
         >>> from matplotlib.figure import Figure
-        >>> from rankreward.runs.reading import Run
+        >>> from rankreward.runs import Run
         >>> from rankreward.report import plot_terms
         >>> ax = Figure().subplots()
         >>> plot_terms(ax, Run("run", "TRL", [{"step": 1, "rankreward/term/iou": 0.3}]))
@@ -127,7 +127,7 @@ def plot_variance_shares(ax: Axes, run: Run, *, ranked: bool = False) -> None:
 
     Example:
         >>> from matplotlib.figure import Figure
-        >>> from rankreward.runs.reading import Run
+        >>> from rankreward.runs import Run
         >>> from rankreward.report import plot_variance_shares
         >>> entry = {"step": 1, "rankreward/variance_share/iou": 0.2}
         >>> ax = Figure().subplots()
@@ -153,7 +153,7 @@ def plot_ecdfs(ax: Axes, run: Run, metric: str, *, key: str = "") -> None:
     Example:
         >>> import numpy as np
         >>> from matplotlib.figure import Figure
-        >>> from rankreward.runs.reading import Run, Window
+        >>> from rankreward.runs import Run, Window
         >>> from rankreward.report import plot_ecdfs
         >>> window = Window(7, "", ("iou",), np.array([[0.2], [0.9]]))
         >>> ax = Figure().subplots()
@@ -176,7 +176,7 @@ def plot_ties(ax: Axes, run: Run) -> None:
 
     Example:
         >>> from matplotlib.figure import Figure
-        >>> from rankreward.runs.reading import Run
+        >>> from rankreward.runs import Run
         >>> from rankreward.report import plot_ties
         >>> ax = Figure().subplots()
         >>> plot_ties(ax, Run("run", "TRL", [{"step": 1, "rankreward/ties/count": 0.8}]))
@@ -200,7 +200,7 @@ def plot_failures(ax: Axes, run: Run) -> None:
 
     Example:
         >>> from matplotlib.figure import Figure
-        >>> from rankreward.runs.reading import Run
+        >>> from rankreward.runs import Run
         >>> from rankreward.report import plot_failures
         >>> ax = Figure().subplots()
         >>> plot_failures(ax, Run("run", "TRL", [{"step": 1, "rankreward/failures": 0.1}]))
@@ -222,7 +222,7 @@ def plot_group_spread(ax: Axes, run: Run) -> None:
 
     Example:
         >>> from matplotlib.figure import Figure
-        >>> from rankreward.runs.reading import Run
+        >>> from rankreward.runs import Run
         >>> from rankreward.report import plot_group_spread
         >>> ax = Figure().subplots()
         >>> plot_group_spread(ax, Run("run", "TRL", [{"step": 1, "reward_std": 0.2}]))
@@ -244,7 +244,7 @@ def plot_dead_groups(ax: Axes, run: Run) -> None:
 
     Example:
         >>> from matplotlib.figure import Figure
-        >>> from rankreward.runs.reading import Run
+        >>> from rankreward.runs import Run
         >>> from rankreward.report import plot_dead_groups
         >>> ax = Figure().subplots()
         >>> plot_dead_groups(ax, Run("run", "TRL", [{"step": 1, "rankreward/dead_groups": 0.1}]))
@@ -266,7 +266,7 @@ def plot_length(ax: Axes, run: Run) -> None:
 
     Example:
         >>> from matplotlib.figure import Figure
-        >>> from rankreward.runs.reading import Run
+        >>> from rankreward.runs import Run
         >>> from rankreward.report import plot_length
         >>> ax = Figure().subplots()
         >>> plot_length(ax, Run("run", "TRL", [{"step": 1, "completions/mean_tokens": 20}]))
@@ -288,7 +288,7 @@ def plot_entropy(ax: Axes, run: Run) -> None:
 
     Example:
         >>> from matplotlib.figure import Figure
-        >>> from rankreward.runs.reading import Run
+        >>> from rankreward.runs import Run
         >>> from rankreward.report import plot_entropy
         >>> ax = Figure().subplots()
         >>> plot_entropy(ax, Run("run", "TRL", [{"step": 1, "entropy": 0.9}]))

@@ -126,7 +126,7 @@ def _table_failures(
             notes.bad("completions", f"{file.name}: expected a column failure, got none")
             continue
         for number, row in enumerate(table):
-            if row["failure"]:
+            if row["failure"] and row.get("split") != "eval":  # evaluation shares the table
                 yield _table_example(f"{file.name}:{number}", row, layout)
 
 

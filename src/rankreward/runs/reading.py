@@ -27,8 +27,6 @@ from rankreward.runs.names import OF_TRAINERS, OWN
 from rankreward.runs.parts import Entry, Example, Notes, Run, Window
 from rankreward.runs.windows import numbered, read_windows
 
-__all__ = ["Example", "Run", "Window", "read_run"]
-
 _KNOWN = {"steps.jsonl", "log.jsonl", "experiment_log.jsonl", "trainer_state.json"}
 
 
