@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import fcntl
+import gc
 import json
 import multiprocessing
 import os
@@ -27,6 +28,12 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TQDM_DISABLE", "1")
+# A worker keeps the memory of its tensors from step to step: a tenth less time, the same bits.
+os.environ.setdefault(
+    "GLIBC_TUNABLES",
+    "glibc.malloc.mmap_max=0:glibc.malloc.mmap_threshold=4294967296"
+    ":glibc.malloc.trim_threshold=8589934592",
+)
 
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "digits")]
@@ -76,6 +83,7 @@ def work(args: argparse.Namespace) -> None:
     from study_run import run  # noqa: PLC0415
 
     torch.set_num_threads(1)
+    gc.freeze()  # the libraries' million objects stay: not looked through at every collection
     design = Design.load(args.design)
     for name, seed in asked_for(design, args):
         path = args.out / f"{name}-{seed}.json"
