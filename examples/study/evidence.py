@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -37,12 +38,21 @@ from study_stats import (
 
 RESULTS, PILOT = HERE / "results.jsonl.gz", HERE / "pilot.jsonl.gz"
 DOCS = HERE.parents[1] / "docs"
+MEASURES = ("mean box IoU", "count accuracy", "gIoU", "parsable answers")
 
 
 def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A table whose first column is text, and the others numbers."""
     lines = [header, ["---", *["--:"] * (len(header) - 1)], *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def variants_table(design: Design) -> str:
+    """What every variant is."""
+    rows = [[f"`{name}`", each.about] for name, each in design.variants.items()]
+    return "\n".join(
+        f"| {name} | {about} |" for name, about in [("reward", "what it is"), ("---", "---"), *rows]
+    )
 
 
 def main_table(runs: Runs) -> str:
@@ -52,8 +62,8 @@ def main_table(runs: Runs) -> str:
     for name in runs.variants:
         cells = [f"`{name}`", str(len(runs.seeds(name)))]
         cells += [
-            _mean_and_spread(runs.values(name, end(where, measure)))
-            for measure in ("mean box IoU", "count accuracy", "gIoU", "parsable answers")
+            _mean_and_spread(runs.values(name, of))
+            for of in (*(end(where, measure) for measure in MEASURES), late("raw/point"))
         ]
         cells += [
             "" if name == other else str(runs.difference(name, other, iou))
@@ -67,6 +77,7 @@ def main_table(runs: Runs) -> str:
         "count",
         "gIoU",
         "parsable",
+        "point, sampled",
         "IoU less `dr_seg`",
         "IoU less `raw`",
     )
@@ -120,15 +131,19 @@ def registered_table(runs: Runs, design: Design) -> str:
         return "None."
     of = end(registered.held_out, registered.measure)
     found = [runs.difference(first, second, of) for first, second in registered.pairs]
+    asked = [min(map(design.seeds_of, pair)) for pair in registered.pairs]
+    # Holm's adjustment of one question depends on the others: they are answered together.
+    complete = [each.seeds for each in found] == asked
     adjusted = holm([each.p for each in found])
     rows = []
-    for (first, second), each, p in zip(registered.pairs, found, adjusted, strict=True):
-        asked = min(design.seeds_of(first), design.seeds_of(second))
+    for (first, second), of_all, each, p in zip(
+        registered.pairs, asked, found, adjusted, strict=True
+    ):
+        answer = (f"{p:.2g}", verdict(each, p, registered.least)) if complete else ("", "not yet")
         rows.append(
             [
                 f"`{first}` over `{second}`",
-                *(f"{each.seeds} of {asked}", str(each), f"{each.p:.3f}", f"{p:.3f}"),
-                verdict(each, p, registered.least) if each.seeds == asked else "not yet",
+                *(f"{each.seeds} of {of_all}", str(each), f"{each.p:.2g}", *answer),
             ]
         )
     return markdown(("question", "seeds", "difference", "p", "p, Holm", "answer"), rows)
@@ -172,8 +187,7 @@ def _mean_and_spread(values: Floats) -> str:
 
 def _start_row(runs: Runs, where: str) -> list[str]:
     start = next(iter(runs.by.values()))["before"][where]
-    names = ("mean box IoU", "count accuracy", "gIoU", "parsable answers")
-    return ["start", "", *[f"{start[name]:.3f}" for name in names], "", ""]
+    return ["start", "", *[f"{start[name]:.3f}" for name in MEASURES], "", "", ""]
 
 
 def write_table(page: Path, name: str, text: str) -> None:
@@ -189,24 +203,32 @@ def main() -> None:
     args = parse_args()
     design = Design.load(args.design)
     if args.runs is not None:
-        save(collect(args.runs, design), args.results)
+        kept = read(args.results) if args.results.exists() else []
+        save(collect(args.runs, design, kept), args.results)
     if args.pilot is not None:
         save(collect(args.pilot, Design.load(HERE / "pilot.yaml")), PILOT)
     runs = Runs(read(args.results))
-    tables = {
-        "main": main_table(runs),
-        "others": other_sets_table(runs),
-        "training": training_table(runs),
+    made = tables(runs, design)
+    for name, text in made.items():
+        write_table(args.page, name, text)
+    from study_figures import draw  # noqa: PLC0415 - tables need no plots
+
+    draw(runs.first(design.seeds), args.page.parent)
+    print(made["main"])
+
+
+def tables(runs: Runs, design: Design) -> dict[str, str]:
+    """All tables of the page. The same seeds of every variant, but for the registered questions."""
+    same = runs.first(design.seeds)
+    return {
+        "variants": variants_table(design),
+        "main": main_table(same),
+        "others": other_sets_table(same),
+        "training": training_table(same),
         "pilot": pilot_table(Runs(read(PILOT))),
         "registered": registered_table(runs, design),
         "cost": cost(runs, design),
     }
-    for name, text in tables.items():
-        write_table(args.page, name, text)
-    from study_figures import draw  # noqa: PLC0415 - tables need no plots
-
-    draw(runs, args.page.parent)
-    print(tables["main"])
 
 
 def cost(runs: Runs, design: Design) -> str:
@@ -218,8 +240,18 @@ def cost(runs: Runs, design: Design) -> str:
         f"{len(runs.by)} of {len(list(design.runs()))} runs are in: {len(full)} of "
         f"{len(design.variants)} variants have all their seeds, "
         f"every variant has at least {least}. "
-        f"Together they took {seconds / 3600:.1f} hours of one core."
+        f"Together they took {seconds / 3600:.1f} hours of one core. {made_with(runs)}"
     )
+
+
+def made_with(runs: Runs) -> str:
+    """On what the runs were made; all of it, should it differ between them."""
+    counts = Counter(
+        ", ".join(f"{name} {version}" for name, version in sorted(record["versions"].items()))
+        + f", on {'a GPU' if record['device'] == 'cuda' else 'the CPU'}"
+        for record in runs.by.values()
+    )
+    return "Made with " + "; ".join(f"{made} ({n} runs)" for made, n in counts.items()) + "."
 
 
 def parse_args() -> argparse.Namespace:

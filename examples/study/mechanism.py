@@ -1,16 +1,17 @@
-"""Why ranks could train better, where it can be computed: a policy of 18 numbers and 150 answers.
+"""Why ranks could train better, where it can be computed: a policy of 18 numbers, five prompts.
 
-An answer has an offset, an error of size and a count; IoU, count ratio and point ramp follow. The
-policy is a softmax over the answers whose logits are sums of one number for each offset, each size
-and each count, so that expectations, the score function (the gradient of the log-probability) and
-the policy gradient have closed forms. For a reward that is a sum of parts r_k with deviations s_k,
-the gradient under standardised advantages is the sum over k of
+A prompt has 150 answers, each with an offset, an error of size and a count; IoU, count ratio and
+point ramp follow. The policy is a softmax over the answers whose logits are sums of one number for
+each offset, each size and each count, and of what the prompt makes plain by itself, so that
+expectations, the score function (the gradient of the log-probability) and the policy gradient have
+closed forms. For a reward that is the sum of parts r_k, with deviations s_k in a group and s of
+the sum, the gradient under standardised advantages is the sum over k of
 
     Cov(r_k, score) / s  =  (s_k / s) * corr_k * (deviation of the score),
 
-so a part pulls by how much it spreads times how well it correlates with the score. Ranks and
-standard scores fix the first factor, and nothing fixes the second. Closed forms are held against a
-simulation with the library's own window and its own `grpo`.
+so a part pulls by how much it spreads in its group times how well it correlates with the score.
+Ranks and standard scores make the spread of the parts alike in the window, over all prompts. Closed
+forms, of endless groups, are held against a simulation with the library's window and its `grpo`.
 
     python examples/study/mechanism.py     # seconds; the tables and the figure of docs/evidence.md
 """
@@ -38,20 +39,32 @@ Floats = NDArray[np.float64]
 Parts = dict[str, Floats]  # of every answer
 GROUP = 8
 OFFSETS, SIZES, COUNTS = 10, 5, 3
+DECAY = (0.10, 0.15, 0.20, 0.30, 0.15)  # of IoU by offset: some prompts are harder
+PLAIN = (
+    4.0,
+    4.0,
+    4.0,
+    4.0,
+    0.0,
+)  # how plain the right count is: to the last prompt alone it is not
 
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """The answers: their metrics (A,), and the features (A, F) that logits are linear in."""
+    """The answers: their metrics (P, A) by prompt, and the features (A, F) that make up logits.
+
+    `plain` (P, A) is what the prompts add to the logits, whatever the weights.
+    """
 
     metrics: Parts
     features: Floats
+    plain: Floats
 
     def policy(self, weights: Floats) -> Floats:
-        """(A,) the probabilities of the answers."""
-        logits = self.features @ weights
-        chances = np.exp(logits - logits.max())
-        return np.asarray(chances / chances.sum())
+        """(P, A) the probabilities of the answers to each prompt."""
+        logits = self.features @ weights + self.plain
+        chances = np.exp(logits - logits.max(axis=1, keepdims=True))
+        return np.asarray(chances / chances.sum(axis=1, keepdims=True))
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,17 +83,22 @@ class Pull:
 
 
 def make_task(scale: Mapping[str, float] | None = None) -> Task:
-    """All answers; a metric named in `scale` is multiplied."""
+    """All prompts and answers; a metric named in `scale` is multiplied."""
     grid = np.meshgrid(*map(np.arange, (OFFSETS, SIZES, COUNTS)), indexing="ij")
     offset, size, count = (axis.ravel() for axis in grid)
+    decay, plain = np.array(DECAY)[:, None], np.array(PLAIN)[:, None]
     metrics = {
-        "iou": 0.9 * np.exp(-0.15 * offset - 0.25 * size),
+        # Rounded, so that what is equal but for the last bits ties at every scale.
+        "iou": np.round(0.9 * np.exp(-decay * offset - 0.25 * size), 9),
         "count": np.minimum(count + 1, 2) / np.maximum(count + 1, 2),  # 2 is right
         "point": np.clip((8.0 - offset) / 7.0, 0.0, 1.0),
     }
-    metrics = {name: values * (scale or {}).get(name, 1.0) for name, values in metrics.items()}
+    metrics = {
+        name: np.broadcast_to(values * (scale or {}).get(name, 1.0), (len(DECAY), len(offset)))
+        for name, values in metrics.items()
+    }
     features = [np.eye(n)[axis] for n, axis in ((OFFSETS, offset), (SIZES, size), (COUNTS, count))]
-    return Task(metrics, np.concatenate(features, axis=1))
+    return Task(metrics, np.concatenate(features, axis=1), plain * (count == 1))
 
 
 def start(task: Task) -> Floats:
@@ -95,20 +113,29 @@ def raw(values: Floats, chances: Floats) -> Floats:
 
 
 def zscore(values: Floats, chances: Floats) -> Floats:
-    mean = chances @ values
-    spread = np.sqrt(chances @ (values - mean) ** 2)
+    """Of all prompts together, as a window has them."""
+    mean = (chances * values).sum() / chances.sum()
+    spread = np.sqrt((chances * (values - mean) ** 2).sum() / chances.sum())
     return np.asarray((values - mean) / spread) if spread > 1e-12 else np.zeros_like(values)
 
 
 def weak(values: Floats, chances: Floats) -> Floats:
-    """The chance of a value that is not larger: the rank in an endless window."""
-    return np.asarray((values[None, :] <= values[:, None]) @ chances)
+    """The chance, over all prompts, of no larger value: the rank in an endless window."""
+    return _not_larger(values, chances)[0]
 
 
 def mid(values: Floats, chances: Floats) -> Floats:
     """The same, equal values counting half."""
-    less = (values[None, :] < values[:, None]) @ chances
-    return np.asarray((less + weak(values, chances)) / 2)
+    not_larger, equal = _not_larger(values, chances)
+    return np.asarray(not_larger - equal / 2)
+
+
+def _not_larger(values: Floats, chances: Floats) -> tuple[Floats, Floats]:
+    """The chances of a value that is not larger, and of one that is equal."""
+    _, place = np.unique(values, return_inverse=True)
+    place = place.reshape(values.shape)
+    equal = np.bincount(place.ravel(), weights=chances.ravel()) / chances.sum()
+    return np.cumsum(equal)[place], equal[place]
 
 
 NORMALIZERS: dict[str, Callable[[Floats, Floats], Floats]] = {
@@ -120,49 +147,76 @@ NORMALIZERS: dict[str, Callable[[Floats, Floats], Floats]] = {
 
 
 def pull(task: Task, chances: Floats, normalizer: str) -> Pull:
-    """The closed forms, for the sum of the normalised metrics."""
+    """The closed forms, for the sum of the normalised metrics in endless groups."""
+
+    def mean(values: Floats) -> Floats:
+        return np.asarray((chances * values).sum(axis=1, keepdims=True))
+
     parts = {name: NORMALIZERS[normalizer](v, chances) for name, v in task.metrics.items()}
-    centred = {name: values - chances @ values for name, values in parts.items()}
+    centred = {name: values - mean(values) for name, values in parts.items()}
     total = np.sum([*centred.values()], axis=0)
-    power = chances @ total**2
-    score = task.features - chances @ task.features
-    covariance = {name: (chances * values) @ score for name, values in centred.items()}
-    whole = np.sum([*covariance.values()], axis=0)
-    breadth = np.sqrt(chances @ (score**2).sum(axis=1))
-    spread = {name: np.sqrt(chances @ values**2) for name, values in centred.items()}
+    spread = np.sqrt(mean(total**2))
+    advantages = {name: values / spread for name, values in centred.items()}
+    score = task.features - (chances @ task.features)[:, None, :]
+    weighted = chances[:, :, None] * score / len(chances)
+    along = {name: np.einsum("pa,paf->f", values, weighted) for name, values in advantages.items()}
+    whole = np.sum([*along.values()], axis=0)
+    breadth = np.sqrt((weighted * score).sum())
+    whole_advantage = total / spread
     return Pull(
-        {name: float(chances @ (values * total) / power) for name, values in centred.items()},
         {
-            name: float(np.linalg.norm(each) / max(spread[name] * breadth, 1e-12))
-            for name, each in covariance.items()
+            name: float(mean(values * whole_advantage).sum() / mean(whole_advantage**2).sum())
+            for name, values in advantages.items()
         },
-        {name: float(each @ whole / (whole @ whole)) for name, each in covariance.items()},
-        whole / np.sqrt(power),
+        {name: _correlation(values, weighted, mean, breadth) for name, values in centred.items()},
+        {name: float(each @ whole / (whole @ whole)) for name, each in along.items()},
+        whole,
     )
 
 
-def simulate(task: Task, chances: Floats, normalizer: str, groups: int, seed: int = 0) -> Pull:
-    """The same from samples: ranks in the library's window, advantages by its `grpo`."""
+def _correlation(
+    centred: Floats, weighted: Floats, mean: Callable[[Floats], Floats], breadth: float
+) -> float:
+    covariance = np.einsum("pa,paf->f", centred, weighted)
+    spread = np.sqrt(mean(centred**2).mean())
+    return float(np.linalg.norm(covariance) / max(spread * breadth, 1e-12))
+
+
+def simulate(
+    task: Task, chances: Floats, normalizer: str, groups: int, size: int = GROUP, seed: int = 0
+) -> Pull:
+    """The same from samples: ranks in the library's window, advantages by its `grpo`.
+
+    `groups` are shared out among the prompts, and have `size` answers each.
+    """
     rng = np.random.default_rng(seed)
-    picks = rng.choice(len(chances), groups * GROUP, p=chances)
-    values = np.stack([task.metrics[name][picks] for name in task.metrics], axis=1)
+    prompts = np.arange(groups).repeat(size) % len(chances)
+    picks = np.empty(len(prompts), dtype=int)
+    for prompt, row in enumerate(chances):
+        own = prompts == prompt
+        picks[own] = rng.choice(len(row), own.sum(), p=row)
+    values = np.stack([task.metrics[name][prompts, picks] for name in task.metrics], axis=1)
     parts = dict(zip(task.metrics, _normalised(values, normalizer).T, strict=True))
-    advantages = grpo(np.sum([*parts.values()], axis=0), GROUP, eps=0.0)
-    score = task.features[picks] - chances @ task.features
-    within = {name: _standard(column, parts) for name, column in parts.items()}
-    power = (advantages**2).sum()
-    covariance = {name: column @ score / len(picks) for name, column in within.items()}
+    total = np.sum([*parts.values()], axis=0)
+    advantages = grpo(total, size, eps=0.0)
+    within = {name: _own_part(column, total, size) for name, column in parts.items()}
+    score = task.features[picks] - (chances @ task.features)[prompts]
+    along = {name: column @ score / len(picks) for name, column in within.items()}
     whole = advantages @ score / len(picks)
     breadth = np.sqrt((score**2).sum(axis=1).mean())
-    plain = {name: (column - column.mean()) for name, column in parts.items()}
-    correlation = {
-        name: float(np.linalg.norm(c @ score / len(picks)) / max(c.std() * breadth, 1e-12))
-        for name, c in plain.items()
-    }
+    correlation = {}
+    for name, column in parts.items():
+        means = np.bincount(prompts, weights=column) / np.bincount(prompts)
+        centred = column - means[prompts]
+        covariance = centred @ score / len(picks)
+        correlation[name] = float(np.linalg.norm(covariance) / max(centred.std() * breadth, 1e-12))
     return Pull(
-        {name: float(column @ advantages / power) for name, column in within.items()},
+        {
+            name: float(column @ advantages / (advantages**2).sum())
+            for name, column in within.items()
+        },
         correlation,
-        {name: float(each @ whole / (whole @ whole)) for name, each in covariance.items()},
+        {name: float(each @ whole / (whole @ whole)) for name, each in along.items()},
         whole,
     )
 
@@ -179,33 +233,33 @@ def _normalised(values: Floats, normalizer: str) -> Floats:
     return window.standardize(values) if normalizer == "zscore" else window.rank(values)
 
 
-def _standard(column: Floats, parts: Mapping[str, Floats]) -> Floats:
+def _own_part(column: Floats, total: Floats, size: int) -> Floats:
     """A part of the advantages: centred in its group, over the deviation of the group's sums."""
-    total = np.sum([*parts.values()], axis=0).reshape(-1, GROUP)
-    spread = total.std(axis=1, ddof=1, keepdims=True)
-    own = column.reshape(-1, GROUP)
+    spread = total.reshape(-1, size).std(axis=1, ddof=1, keepdims=True)
+    own = column.reshape(-1, size)
     centred = own - own.mean(axis=1, keepdims=True)
     return np.divide(centred, spread, out=np.zeros_like(own), where=spread > 1e-9).ravel()
 
 
 def learn(task: Task, normalizer: str, steps: int = 400, rate: float = 0.05) -> Parts:
-    """Exact gradient ascent; the expected metrics (unscaled by their own largest value) a step."""
+    """Exact gradient ascent; the expected metrics of every step, as shares of the best there is."""
     weights, curves = start(task), {name: [] for name in task.metrics}
     for _ in range(steps):
         chances = task.policy(weights)
         for name, values in task.metrics.items():
-            curves[name].append(float(chances @ values / values.max()))
+            best = values.max(axis=1).mean()
+            curves[name].append(float((chances * values).sum(axis=1).mean() / best))
         weights = weights + rate * pull(task, chances, normalizer).gradient
     return {name: np.array(curve) for name, curve in curves.items()}
 
 
 def shares_table(groups: int) -> str:
-    """Shares and correlations at three scales of IoU, exact and simulated, and what is learnt."""
+    """Shares and correlations, exact and simulated, and what is learnt; raw at three scales."""
     rows = []
-    for factor in (0.1, 1.0, 10.0):
-        task = make_task({"iou": factor})
-        chances = task.policy(start(task))
-        for normalizer in NORMALIZERS:
+    for normalizer in NORMALIZERS:
+        for factor in (0.1, 1.0, 10.0) if normalizer == "raw" else (1.0,):
+            task = make_task({"iou": factor})
+            chances = task.policy(start(task))
             exact, drawn = (
                 pull(task, chances, normalizer),
                 simulate(task, chances, normalizer, groups),
@@ -213,7 +267,7 @@ def shares_table(groups: int) -> str:
             learnt = learn(task, normalizer)
             rows.append(
                 [
-                    f"{normalizer}, IoU times {factor:g}",
+                    f"{normalizer}, IoU times {factor:g}" if normalizer == "raw" else normalizer,
                     *(f"{exact.share[n]:.2f} / {drawn.share[n]:.2f}" for n in exact.share),
                     *(
                         f"{exact.correlation[n]:.2f} / {drawn.correlation[n]:.2f}"
@@ -236,7 +290,8 @@ def ties_table() -> str:
     rows = []
     for p in (0.02, 0.1, 0.5, 0.9, 0.98):
         values, chances = np.array([0.0, 1.0]), np.array([1 - p, p])
-        cells = [f"{_deviation(rank(values, chances), chances):.3f}" for rank in (weak, mid)]
+        ranks = (rank(values[None], chances[None])[0] for rank in (weak, mid))
+        cells = [f"{_deviation(each, chances):.3f}" for each in ranks]
         rows.append([f"{p:g}", *(f"{1 - p:.2f} to 1.00", cells[0], "0.50 apart", cells[1])])
     header = ("share of right answers", "weak: ranks", "deviation", "mid: ranks", "deviation")
     return markdown(header, rows)

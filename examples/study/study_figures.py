@@ -76,7 +76,7 @@ def shares(runs: Runs) -> Any:
 
 
 def differences(runs: Runs) -> Any:
-    """How far each variant's held-out IoU is from `dr_seg`'s: a dot a seed, and the interval."""
+    """How far each variant's held-out IoU is from `dr_seg`'s: a dot a seed, mean and interval."""
     others = [name for name in runs.variants if name != "dr_seg"]
     sets = list(next(iter(runs.by.values()))["after"])
     figure, axes = plt.subplots(

@@ -83,10 +83,13 @@ def _scores(given: Floats, boxes: Floats, points: Floats, near: float, far: floa
 
 
 def _released(given: Floats, boxes: Floats, points: Floats, near: float, far: float) -> Scores:
-    """As the released code has it: IoU of pixels, thresholds a third of `near` and `near`."""
-    iou = box_iou(given[:, :4], boxes, inclusive=True)
+    """Paired as the released code does, by IoU of pixels, a third of `near` and `near`.
+
+    What is paid is the same as for `continuous`, so that pairing is all that differs.
+    """
+    met_iou = box_iou(given[:, :4], boxes, inclusive=True) > 0.5
     distance = point_distance(given[:, 4:], points)
     inside = (given[:, 4:] >= given[:, :2]) & (given[:, 4:] <= given[:, 2:4])
     close = (distance < near) & inside.all(axis=1)[:, None]
-    met = (iou > 0.5) * 1.0 + (box_l1(given[:, :4], boxes) < near / 3) + close
-    return iou, point_ramp(distance, near, far), 3.0 - met
+    met = met_iou * 1.0 + (box_l1(given[:, :4], boxes) < near / 3) + close
+    return box_iou(given[:, :4], boxes), point_ramp(distance, near, far), 3.0 - met

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import stats
 
 from study_design import Design
 
@@ -29,8 +30,8 @@ Floats = NDArray[np.float64]
 class Difference:
     """One variant less another, over the seeds that both have.
 
-    `low` and `high` are the 95% percentile interval of a bootstrap over seeds; `p` is the exact
-    two-sided p-value of the mean under all flips of signs.
+    `low` and `high` are the 95% interval of a bootstrap over seeds, NaN for fewer than three;
+    `p` is the exact two-sided p-value of the mean under all flips of signs.
     """
 
     seeds: int
@@ -42,7 +43,7 @@ class Difference:
     def __str__(self) -> str:
         if not self.seeds:
             return ""
-        if self.seeds < 3:
+        if np.isnan(self.low):
             return f"{self.mean:+.3f}"
         return f"{self.mean:+.3f} ({self.low:+.3f} to {self.high:+.3f})"
 
@@ -61,6 +62,10 @@ class Runs:
         """What each run of a variant came to, in the order of its seeds."""
         return np.array([of(self.by[variant, seed]) for seed in self.seeds(variant)])
 
+    def first(self, seeds: int) -> Runs:
+        """The runs of the first so many seeds, of which every variant has as many in the end."""
+        return Runs(record for (_, seed), record in self.by.items() if seed < seeds)
+
     def difference(self, first: str, second: str, of: Callable[[Record], float]) -> Difference:
         """`first` less `second`, over the seeds that both have."""
         seeds = [seed for seed in self.seeds(first) if (second, seed) in self.by]
@@ -69,13 +74,25 @@ class Runs:
 
 
 def difference(values: Floats) -> Difference:
-    """The mean of paired differences, its bootstrap interval and its sign-flip p-value."""
+    """The mean of paired differences, its bootstrap interval and its sign-flip p-value.
+
+    The interval is the expanded percentile interval (Hesterberg, "What teachers should know about
+    the bootstrap", The American Statistician 2015): the plain one of eight seeds covers 89%.
+    """
     n = len(values)
     if n == 0:
         return Difference(0, *[float("nan")] * 4)
+    low, high = interval(values) if n > 2 else (float("nan"), float("nan"))
+    return Difference(n, float(values.mean()), low, high, sign_flip(values))
+
+
+def interval(values: Floats) -> tuple[float, float]:
+    """The bootstrap's percentiles that a normal sample of this size would need for 95%."""
+    n = len(values)
+    tail = stats.norm.cdf(np.sqrt(n / (n - 1)) * stats.t.ppf(0.025, n - 1))
     draws = np.random.default_rng(0).integers(0, n, (RESAMPLES, n))
-    low, high = np.percentile(values[draws].mean(axis=1), [2.5, 97.5])
-    return Difference(n, float(values.mean()), float(low), float(high), sign_flip(values))
+    low, high = np.quantile(values[draws].mean(axis=1), [tail, 1 - tail])
+    return float(low), float(high)
 
 
 def sign_flip(values: Floats) -> float:
@@ -115,21 +132,27 @@ def whole(name: str) -> Callable[[Record], float]:
     return lambda record: float(np.mean(record["curves"][name]))
 
 
-def collect(folder: Path, design: Design) -> list[Record]:
-    """The records of a folder that are of this design, in its order.
+def collect(folder: Path, design: Design, kept: Iterable[Record] = ()) -> list[Record]:
+    """The records of a folder, and those `kept` earlier that it lacks, in the design's order.
 
     Raises:
-        SystemExit: one was run with other settings than the design has now.
+        SystemExit: there is no such folder, or one was run with other settings than the design has.
     """
-    records = []
+    if not folder.is_dir():
+        raise SystemExit(f"{folder}: expected a folder of runs, and there is none")
+    runs = {(record["variant"], record["seed"]): record for record in kept}
     for name, seed in design.runs():
         path = folder / f"{name}-{seed}.json"
         if path.exists():
-            records.append(json.loads(path.read_text()))
-            if records[-1]["fingerprint"] != design.fingerprint(name):
-                raise SystemExit(f"{path}: expected settings as the design has them, got others")
+            runs[name, seed] = json.loads(path.read_text())
+    for (name, seed), record in runs.items():
+        if name not in design.variants or record["fingerprint"] != design.fingerprint(name):
+            raise SystemExit(
+                f"{name}, seed {seed}: expected a run with the settings of the design, got one "
+                "with others"
+            )
     order = list(design.variants)
-    return sorted(records, key=lambda record: (order.index(record["variant"]), record["seed"]))
+    return [runs[key] for key in sorted(runs, key=lambda key: (order.index(key[0]), key[1]))]
 
 
 def save(records: Iterable[Record], path: Path) -> None:
