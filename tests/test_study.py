@@ -504,7 +504,11 @@ def test_page_is_made_of_the_committed_results() -> None:
     """The tables of the page are those of the results' file."""
     page = (evidence.DOCS / "evidence.md").read_text()
     runs = study_stats.Runs(study_stats.read(evidence.RESULTS))
-    for name, table in {**evidence.tables(runs, DESIGN), "ties": mechanism.ties_table()}.items():
+    for name, table in {
+        **evidence.tables(runs, DESIGN),
+        "ties": mechanism.ties_table(),
+        "rare": mechanism.rare_table(),
+    }.items():
         assert f"<!-- {name} -->\n{table}\n<!-- /{name} -->" in page
     for each in runs.by.values():
         assert each["fingerprint"] == DESIGN.fingerprint(each["variant"])
@@ -574,6 +578,15 @@ def test_ties_of_two_values() -> None:
         chances = np.array([1 - p, p])
         assert np.diff(mechanism.weak(values[None], chances[None])[0]) == pytest.approx(p)
         assert np.diff(mechanism.mid(values[None], chances[None])[0]) == pytest.approx(0.5)
+
+
+def test_weak_ties_do_not_learn_what_few_answers_earn() -> None:
+    """Its share is next to nothing, and its metric stays where it was; mid ties and raw sums learn it."""
+    task = mechanism.make_task(rare=True)
+    ends = {name: mechanism.learn(task, name)["rare"] for name in mechanism.NORMALIZERS}
+    assert ends["ranked, weak ties"][-1] < 1.1 * ends["ranked, weak ties"][0]
+    assert ends["ranked, mid ties"][-1] > 2 * ends["ranked, mid ties"][0]
+    assert min(ends["raw"][-1], ends["zscore"][-1]) > 5 * ends["raw"][0]
 
 
 def test_a_metric_that_the_prompt_settles_has_little_share() -> None:

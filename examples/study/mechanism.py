@@ -82,15 +82,23 @@ class Pull:
     gradient: Floats
 
 
-def make_task(scale: Mapping[str, float] | None = None) -> Task:
-    """All prompts and answers; a metric named in `scale` is multiplied."""
+def make_task(scale: Mapping[str, float] | None = None, *, rare: bool = False) -> Task:
+    """All prompts and answers; a metric named in `scale` is multiplied.
+
+    With `rare` the count gives way to a metric of two values that few answers earn: those with the
+    count that is one too small.
+    """
     grid = np.meshgrid(*map(np.arange, (OFFSETS, SIZES, COUNTS)), indexing="ij")
     offset, size, count = (axis.ravel() for axis in grid)
     decay, plain = np.array(DECAY)[:, None], np.array(PLAIN)[:, None]
     metrics = {
         # Rounded, so that what is equal but for the last bits ties at every scale.
         "iou": np.round(0.9 * np.exp(-decay * offset - 0.25 * size), 9),
-        "count": np.minimum(count + 1, 2) / np.maximum(count + 1, 2),  # 2 is right
+        **(
+            {"rare": (count == 0) * 1.0}
+            if rare
+            else {"count": np.minimum(count + 1, 2) / np.maximum(count + 1, 2)}  # 2 is right
+        ),
         "point": np.clip((8.0 - offset) / 7.0, 0.0, 1.0),
     }
     metrics = {
@@ -285,6 +293,19 @@ def shares_table(groups: int) -> str:
     return markdown(header, rows)
 
 
+def rare_table() -> str:
+    """Whether a metric that few answers earn is learnt beside others."""
+    task = make_task(rare=True)
+    chances = task.policy(start(task))
+    rows = []
+    for normalizer in NORMALIZERS:
+        share = pull(task, chances, normalizer).share["rare"]
+        learnt = learn(task, normalizer, steps=401)["rare"]
+        rows.append([normalizer, f"{share:.4f}", *(f"{learnt[k]:.3f}" for k in (0, 100, 200, 400))])
+    steps = ("at the start", "after 100 steps", "200", "400")
+    return markdown(("reward", "share of the rare metric", *steps), rows)
+
+
 def ties_table() -> str:
     """The deviation of the rank of a metric of two values, by how often the better one comes."""
     rows = []
@@ -331,7 +352,11 @@ def draw(path: Path) -> None:
 
 def main() -> None:
     args = parse_args()
-    tables = {"mechanism": shares_table(args.groups), "ties": ties_table()}
+    tables = {
+        "mechanism": shares_table(args.groups),
+        "ties": ties_table(),
+        "rare": rare_table(),
+    }
     for name, text in tables.items():
         print(text, end="\n\n")
         write_table(args.page, name, text)
