@@ -416,6 +416,15 @@ def test_differences_are_paired() -> None:
     assert (back.mean, back.low, back.high) == pytest.approx((-found.mean, -found.high, -found.low))
 
 
+def test_variants_are_pooled_by_seed() -> None:
+    """Of several variants the mean counts, for seeds that all of them have."""
+    runs = made_runs(0.04, 4)
+    of = study_stats.end("in-distribution", "mean box IoU")
+    more = [record("gdpo", seed, of(runs.by["raw", seed]) + 0.1) for seed in range(3)]
+    found = study_stats.Runs([*runs.by.values(), *more]).differences(["gdpo", "raw"], ["raw"], of)
+    assert found == pytest.approx([0.05] * 3)
+
+
 def test_interval_and_p_value_are_those_of_scipy() -> None:
     """The bootstrap is the percentile one at a wider level, and the sign-flip test is exact."""
     values = np.random.default_rng(4).normal(0.3, 1.0, 9)

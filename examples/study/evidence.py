@@ -28,6 +28,7 @@ from study_stats import (
     Floats,
     Runs,
     collect,
+    difference,
     end,
     holm,
     late,
@@ -38,6 +39,13 @@ from study_stats import (
 
 RESULTS, PILOT = HERE / "results.jsonl.gz", HERE / "pilot.jsonl.gz"
 DOCS = HERE.parents[1] / "docs"
+# Variants that are one reward in effect; docs/evidence.md says why.
+SAME = {
+    "ranked": ("dr_seg", "dr_seg_no_look", "warm_none"),
+    "raw": ("raw", "raw_no_look"),
+    "zscore": ("zscore", "zscore_no_look"),
+    "gdpo": ("gdpo", "gdpo_no_look"),
+}
 MEASURES = ("mean box IoU", "count accuracy", "gIoU", "parsable answers")
 
 
@@ -82,6 +90,22 @@ def main_table(runs: Runs) -> str:
         "IoU less `raw`",
     )
     return markdown(header, [_start_row(runs, where), *rows])
+
+
+def same_table(runs: Runs) -> str:
+    """How far runs of one reward under two names are apart, and what all of a reward's runs say."""
+    iou, rows = end("in-distribution", "mean box IoU"), []
+    for of_one in SAME.values():
+        for other in of_one[1:]:
+            gap = runs.differences(of_one[:1], [other], iou)
+            spread = f"{gap.std(ddof=1):.3f}" if len(gap) > 1 else ""
+            rows.append([f"`{of_one[0]}` less `{other}`", str(difference(gap)), spread])
+    for name in ("ranked", "zscore", "gdpo"):
+        gap = runs.differences(SAME[name], SAME["raw"], iou)
+        spread = f"{gap.std(ddof=1):.3f}" if len(gap) > 1 else ""
+        names = " and ".join(f"{len(SAME[each])} of {each}" for each in (name, "raw"))
+        rows.append([f"{name} less raw: means of {names}", str(difference(gap)), spread])
+    return markdown(("runs", "difference in IoU", "deviation over seeds"), rows)
 
 
 def other_sets_table(runs: Runs) -> str:
@@ -223,6 +247,7 @@ def tables(runs: Runs, design: Design) -> dict[str, str]:
     return {
         "variants": variants_table(design),
         "main": main_table(same),
+        "same": same_table(same),
         "others": other_sets_table(same),
         "training": training_table(same),
         "pilot": pilot_table(Runs(read(PILOT))),

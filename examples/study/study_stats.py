@@ -68,9 +68,21 @@ class Runs:
 
     def difference(self, first: str, second: str, of: Callable[[Record], float]) -> Difference:
         """`first` less `second`, over the seeds that both have."""
-        seeds = [seed for seed in self.seeds(first) if (second, seed) in self.by]
-        pairs = [of(self.by[first, seed]) - of(self.by[second, seed]) for seed in seeds]
-        return difference(np.array(pairs))
+        return difference(self.differences([first], [second], of))
+
+    def differences(
+        self, first: Sequence[str], second: Sequence[str], of: Callable[[Record], float]
+    ) -> Floats:
+        """The mean of some variants less that of others, for every seed that all of them have."""
+        seeds = sorted({seed for _, seed in self.by})
+        shared = [s for s in seeds if all((name, s) in self.by for name in (*first, *second))]
+        return np.array(
+            [
+                np.mean([of(self.by[name, seed]) for name in first])
+                - np.mean([of(self.by[name, seed]) for name in second])
+                for seed in shared
+            ]
+        )
 
 
 def difference(values: Floats) -> Difference:
