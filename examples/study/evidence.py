@@ -237,7 +237,7 @@ def main() -> None:
         write_table(args.page, name, text)
     from study_figures import draw  # noqa: PLC0415 - tables need no plots
 
-    draw(runs.first(design.seeds), args.page.parent)
+    draw(runs, args.page.parent)
     print(made["main"])
 
 
