@@ -1,7 +1,7 @@
 # make demo: train a tiny Qwen2.5-VL with the ranked reward.  make test: every check of the core and
 # TRL.  make test-trainers: verl and the plugins, each in an environment of its own.
 # make docs: these pages as HTML, with every plot and notebook made anew.
-# make study: what is missing of the runs behind docs/evidence.md; stop it, and it goes on next time.
+# make study: the runs behind docs/evidence.md, anew; stop it, and it goes on next time.
 # make bench: every figure of docs/performance.md, in five minutes on two quiet cores.
 PYTHON ?= python3
 SEED ?= 0
@@ -16,7 +16,7 @@ demo: .venv/demo
 
 # Hours: nice leaves the machine to others, and one thread a worker is what it was measured with.
 study: .venv/demo
-	nice -n 19 $(BIN)/python examples/study/study.py --workers 2 --begin-with examples/study/results.jsonl.gz
+	nice -n 19 $(BIN)/python examples/study/study.py --workers 2
 
 test: .venv/test
 	$(BIN)/ruff check .

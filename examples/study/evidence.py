@@ -46,6 +46,7 @@ SAME = {
     "zscore": ("zscore", "zscore_no_look"),
     "gdpo": ("gdpo", "gdpo_no_look"),
 }
+MORE_PAIRS = (("vision_reasoner", "raw"), ("gdpo", "zscore"))
 MEASURES = ("mean box IoU", "count accuracy", "gIoU", "parsable answers")
 
 
@@ -95,16 +96,22 @@ def main_table(runs: Runs) -> str:
 def same_table(runs: Runs) -> str:
     """How far runs of one reward under two names are apart, and what all of a reward's runs say."""
     iou, rows = end("in-distribution", "mean box IoU"), []
-    for of_one in SAME.values():
-        for other in of_one[1:]:
-            gap = runs.differences(of_one[:1], [other], iou)
-            spread = f"{gap.std(ddof=1):.3f}" if len(gap) > 1 else ""
-            rows.append([f"`{of_one[0]}` less `{other}`", str(difference(gap)), spread])
-    for name in ("ranked", "zscore", "gdpo"):
-        gap = runs.differences(SAME[name], SAME["raw"], iou)
+    raws = f"{len(SAME['raw'])} of the rewards above"
+    asked = [
+        *(
+            (f"`{first}` less `{other}`", [first], [other])
+            for first, *others in SAME.values()
+            for other in others
+        ),
+        *(
+            (f"{name} less raw: means of {len(SAME[name])} and {raws}", SAME[name], SAME["raw"])
+            for name in ("ranked", "zscore", "gdpo")
+        ),
+    ]
+    for label, first, second in asked:
+        gap = runs.differences(first, second, iou)
         spread = f"{gap.std(ddof=1):.3f}" if len(gap) > 1 else ""
-        names = " and ".join(f"{len(SAME[each])} of {each}" for each in (name, "raw"))
-        rows.append([f"{name} less raw: means of {names}", str(difference(gap)), spread])
+        rows.append([label, str(difference(gap)), spread])
     return markdown(("runs", "difference in IoU", "deviation over seeds"), rows)
 
 
@@ -171,6 +178,21 @@ def registered_table(runs: Runs, design: Design) -> str:
             ]
         )
     return markdown(("question", "seeds", "difference", "p", "p, Holm", "answer"), rows)
+
+
+def beside_table(runs: Runs, design: Design) -> str:
+    """What was not asked: other measures of the questions' rewards, and two differences more."""
+    pairs = [*(design.registered.pairs if design.registered else []), *MORE_PAIRS]
+    measures = [*(end("in-distribution", name) for name in MEASURES[:3]), late("raw/point")]
+    rows = [
+        [
+            f"`{first}` less `{second}`",
+            str(runs.difference(first, second, measures[0]).seeds),
+            *(str(runs.difference(first, second, of)) for of in measures),
+        ]
+        for first, second in pairs
+    ]
+    return markdown(("rewards", "seeds", "IoU", "count", "gIoU", "point, sampled"), rows)
 
 
 def pilot_table(runs: Runs) -> str:
@@ -252,6 +274,7 @@ def tables(runs: Runs, design: Design) -> dict[str, str]:
         "training": training_table(same),
         "pilot": pilot_table(Runs(read(PILOT))),
         "registered": registered_table(runs, design),
+        "beside": beside_table(runs, design),
         "cost": cost(runs, design),
     }
 

@@ -40,13 +40,8 @@ Parts = dict[str, Floats]  # of every answer
 GROUP = 8
 OFFSETS, SIZES, COUNTS = 10, 5, 3
 DECAY = (0.10, 0.15, 0.20, 0.30, 0.15)  # of IoU by offset: some prompts are harder
-PLAIN = (
-    4.0,
-    4.0,
-    4.0,
-    4.0,
-    0.0,
-)  # how plain the right count is: to the last prompt alone it is not
+# How plain the right count is: to the last prompt alone it is not.
+PLAIN = (4.0, 4.0, 4.0, 4.0, 0.0)
 
 
 @dataclass(frozen=True, eq=False)
